@@ -1,0 +1,221 @@
+# Slipway. `make help` lists what there is to build; toolchain/README.md says how the libraries come about.
+
+BOARD ?= sim
+DEPS  ?= pinned
+SAN   ?= 0
+
+ifeq ($(SAN),1)
+override BOARD := sim
+OUT := out/sim-san
+else
+OUT := out/$(BOARD)
+endif
+
+PYTHON := /usr/bin/python3
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+# Goals that need no board's configuration.
+no_config := help clean setup lint size unit defconfig
+ifneq ($(filter-out $(no_config),$(or $(MAKECMDGOALS),all)),)
+include $(OUT)/.config
+endif
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+boards    := $(sort $(patsubst boards/%/defconfig,%,$(wildcard boards/*/defconfig)))
+defconfig := boards/$(BOARD)/defconfig
+kconfigs  := Kconfig agent/Kconfig hal/Kconfig boards/Kconfig $(wildcard boards/*/Kconfig)
+kconfig    = KCONFIG_CONFIG=$(OUT)/.config $(PYTHON) -m
+
+ifeq ($(filter $(BOARD),$(boards)),)
+$(error no board '$(BOARD)'; there are: $(boards))
+endif
+
+# A new defconfig replaces the configuration; new Kconfig files only bring it up to date.
+$(OUT)/.config: $(defconfig) $(kconfigs) toolchain/checks/defconfig
+	@toolchain/checks/defconfig $(BOARD)
+	@mkdir -p $(@D)
+	@if [ $@ -nt $(defconfig) ]; then $(kconfig) olddefconfig >/dev/null; \
+	else echo "  CONFIG  $(defconfig)"; $(kconfig) defconfig $(defconfig) >/dev/null; fi
+	@touch $@
+
+# genconfig leaves the header alone when nothing in it changes, and so do the objects' dependency files.
+$(OUT)/include/.stamp: $(OUT)/.config
+	@mkdir -p $(@D)
+	@$(kconfig) genconfig --header-path=$(@D)/autoconf.h
+	@touch $@
+$(OUT)/include/autoconf.h: $(OUT)/include/.stamp ;
+
+menuconfig oldconfig: $(OUT)/.config
+	$(kconfig) $@
+
+defconfig:
+	@rm -f $(OUT)/.config
+	@$(MAKE) --no-print-directory $(OUT)/.config
+
+savedefconfig: $(OUT)/.config
+	$(kconfig) savedefconfig --out=$(defconfig)
+
+# --- target, libraries -----------------------------------------------------------------------------------------------
+
+ifeq ($(SAN),1)
+TARGET := san
+else
+TARGET := $(strip $(if $(CONFIG_TARGET_ARMV7),armv7) $(if $(CONFIG_TARGET_ARMV5),armv5) \
+    $(if $(CONFIG_TARGET_AARCH64),aarch64) $(if $(CONFIG_TARGET_X86_64),x86_64))
+endif
+
+libs := curl mbedtls archive cjson lz4 zstd z
+warnings := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla
+common := -std=gnu11 $(warnings) -g -I. -Iagent -I$(OUT)/include -include toolchain/kconfig.h \
+    -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -fstack-protector-strong -ffile-prefix-map=$(CURDIR)=.
+
+ifeq ($(TARGET),)
+# Only goals that compile nothing get here.
+else ifeq ($(DEPS),system)
+# Whatever compiler and sysroot the caller has; the program is linked dynamically (toolchain/README.md).
+CC := $(if $(filter default,$(origin CC)),$(CROSS_COMPILE)gcc,$(CC))
+STRIP := $(CROSS_COMPILE)strip
+PKG_CONFIG ?= pkg-config
+packages := libcurl libarchive libcjson liblz4 libzstd zlib libxxhash
+compile := $(CC) $(common) -Os -ffunction-sections -fdata-sections $(shell $(PKG_CONFIG) --cflags $(packages)) $(CFLAGS)
+# mbedTLS before 3.6 comes without a .pc file.
+link_libs := $(shell $(PKG_CONFIG) --libs $(packages)) \
+    $(or $(shell $(PKG_CONFIG) --libs mbedcrypto 2>/dev/null),-lmbedcrypto)
+link_start := $(CC) -Wl,--gc-sections $(LDFLAGS)
+else
+include toolchain/targets.mk
+STRIP := $(CROSS)strip
+inc := $(SYSROOT)/include
+lib_flags = -isystem $(inc) -isystem $(inc)/cjson -DMBEDTLS_CONFIG_FILE='<mbed_config.h>'
+libs_ready := $(SYSROOT)/lib/libz.a
+compile = $(TARGET_CC) $(TARGET_FLAGS) $(SIZE_OPT) $(common) $(lib_flags)
+ifeq ($(SAN),1)
+common += -fno-sanitize-recover=undefined
+link_start = $(TARGET_CC) $(TARGET_FLAGS)
+link_libs = $(libs:%=$(SYSROOT)/lib/lib%.a)
+else
+# musl is found by path and not by its specs file, which would tie the cache to one place.
+lib_flags += -nostdinc -isystem $(shell $(TARGET_CC) -print-file-name=include)
+link_start = $(TARGET_CC) $(ARCH) -static -no-pie -nostdlib -Wl,--gc-sections,--build-id=none $(SYSROOT)/lib/crt1.o \
+    $(SYSROOT)/lib/crti.o
+link_libs = -Wl,--start-group $(libs:%=$(SYSROOT)/lib/lib%.a) $(SYSROOT)/lib/libc.a -lgcc -lgcc_eh -Wl,--end-group \
+    $(SYSROOT)/lib/crtn.o
+endif
+
+ifeq ($(shell command -v $(TARGET_CC)),)
+$(error $(TARGET_CC) is not installed; run: make setup)
+endif
+
+$(libs_ready):
+	+@toolchain/deps $(SOURCES) $(SYSROOT) $(TARGET)
+endif
+
+# --- program ---------------------------------------------------------------------------------------------------------
+
+sources := $(wildcard agent/*.c agent/*/*.c hal/*.c hal/linux/*.c) boards/$(BOARD)/board.c
+ifeq ($(CONFIG_HAL_SIM),y)
+sources += $(wildcard hal/sim/*.c)
+endif
+objects := $(sources:%.c=$(OUT)/obj/%.o)
+main    := $(OUT)/obj/agent/main.o
+
+all: $(OUT)/slipway $(OUT)/agentd $(OUT)/agentctl
+
+# Rewritten only when the command changes, so that a change of flags or libraries rebuilds what it must.
+$(OUT)/.command: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(compile) / $(link_start) $(link_libs))' | cmp -s - $@ || \
+	    echo '$(subst ','\'',$(compile) / $(link_start) $(link_libs))' >$@
+
+$(OUT)/obj/%.o: %.c $(OUT)/.command | $(OUT)/include/autoconf.h $(libs_ready)
+	@mkdir -p $(@D)
+	@echo "  CC      $*.c"
+	@$(compile) -MMD -MP -c $< -o $@
+
+$(OUT)/slipway.debug: $(objects) $(OUT)/.command
+	@echo "  LINK    $(OUT)/slipway"
+	@$(link_start) -Wl,-Map=$(OUT)/slipway.map -o $@ $(objects) $(link_libs)
+
+$(OUT)/slipway: $(OUT)/slipway.debug
+	@$(STRIP) --strip-all -o $@ $<
+
+$(OUT)/agentd $(OUT)/agentctl: | $(OUT)/slipway
+	@ln -sfn slipway $@
+
+# --- unit tests: one program a file, all of the agent but its main(), sanitizers on ------------------------------------
+
+test_sources  := $(wildcard tests/unit/test_*.c tests/hal/test_*.c)
+test_programs := $(test_sources:%.c=$(OUT)/%)
+
+$(OUT)/libslipway.a: $(filter-out $(main),$(objects))
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(test_sources:%.c=$(OUT)/obj/%.o): compile += -Itests
+
+$(test_programs): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/libslipway.a
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(link_start) -o $@ $^ $(link_libs) -lcmocka
+
+test-programs: $(test_programs)
+
+unit:
+	@$(MAKE) --no-print-directory SAN=1 test-programs
+	@failed=0; for t in $(test_sources:%.c=out/sim-san/%); do $$t || { echo "FAILED: $$t"; failed=1; }; done; exit $$failed
+
+-include $(objects:.o=.d) $(test_sources:%.c=$(OUT)/obj/%.d)
+
+# --- size, checks, help ----------------------------------------------------------------------------------------------
+
+# Every board, or the one that is named.
+size_boards := $(if $(filter command environment,$(firstword $(origin BOARD))),$(BOARD),$(boards))
+size:
+	@for b in $(size_boards); do $(MAKE) --no-print-directory BOARD=$$b all || exit 1; done
+	@toolchain/size $(size_boards)
+
+lint:
+	@toolchain/checks/selftest
+	@toolchain/checks/tree
+	@toolchain/checks/includes
+	@toolchain/checks/format
+	@toolchain/checks/defconfig $(boards)
+
+# Theirs to define, ours to start.
+export BOARD OUT
+demo: all
+	@tests/demo
+check: all
+	@tests/run
+bench: all
+	@tests/bench/run
+image: all
+	@boards/image $(BOARD)
+
+setup:
+	@toolchain/packages
+
+clean:
+	rm -rf out
+
+help:
+	@sed -n 's/^#: \?//p' Makefile
+
+#: make [BOARD=sim]          build out/BOARD/slipway (boards: see boards/)
+#: make SAN=1                the same for sim with address and undefined-behaviour sanitizers, in out/sim-san
+#: make DEPS=system CC=...   link with the libraries of the compiler's sysroot, dynamically
+#: make setup                install the Debian packages that the build needs
+#: make unit                 build and run the unit tests
+#: make lint                 includes, tree, format and defconfigs as they ought to be
+#: make size [BOARD=x]       flash and RAM of every board, or of one
+#: make check demo bench     tests/run, tests/demo, tests/bench/run
+#: make image BOARD=x        boards/image: a disk image for a board
+#: make menuconfig | defconfig | savedefconfig | oldconfig BOARD=x
+#: make clean                remove out/
+
+FORCE:
+.PHONY: all test-programs unit size lint demo check bench image setup clean help FORCE menuconfig oldconfig defconfig \
+    savedefconfig
