@@ -13,7 +13,7 @@ die() { say "$*"; exit 1; }
 # Hash of the files and words given: the part of a cache name that says what went in.
 inputs_hash() {
 	for word; do
-		if [ -f "$word" ]; then cat "$word"; else echo "$word"; fi
+		if [ -f "$word" ]; then cat "$word"; else echo "${word##*/}"; fi
 	done | sha256sum | cut -c 1-16
 }
 
@@ -45,12 +45,19 @@ debian_version() {
 	echo "$version"
 }
 
-# board_kernel BOARD-FOLDER: print the folder with the kernel of a board, built if need be.
+# board_kernel BOARD-FOLDER: print the folder with the kernel of a board: built, when the board has a linux.config, or
+# Debian's own.
 board_kernel() {
+	if [ -e "$1/linux.config" ]; then
+		recipe=$BOARDS/common/linux
+		input=$1/linux.config
+	else
+		recipe=$BOARDS/common/linux-debian
+		input=$BOARDS/common/initrd-init
+	fi
 	version=$(debian_version "$(debian_index "$DEB_ARCH")" "$LINUX_PACKAGE")
-	cached "linux-${1##*/}-$(inputs_hash "$version $CROSS $LINUX_ARCH $LINUX_TARGET" \
-		"$1/linux.config" "$BOARDS/common/linux")" \
-		sh "$BOARDS/common/linux" "$1"
+	cached "linux-${1##*/}-$(inputs_hash "$version $CROSS ${LINUX_ARCH:-} ${LINUX_TARGET:-} ${LINUX_MODULES:-}" \
+		"$input" "$recipe")" sh "$recipe" "$1"
 }
 
 # board_uboot BOARD-FOLDER: print the folder with the boot loader of a board, built if need be.
