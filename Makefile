@@ -67,7 +67,7 @@ TARGET := $(strip $(if $(CONFIG_TARGET_ARMV7),armv7) $(if $(CONFIG_TARGET_ARMV5)
     $(if $(CONFIG_TARGET_AARCH64),aarch64) $(if $(CONFIG_TARGET_X86_64),x86_64))
 endif
 
-libs := curl mbedtls archive cjson lz4 zstd z
+libs := $(if $(CONFIG_HTTP_PROXY),curl,curl_noproxy) mbedtls archive cjson lz4 zstd z
 warnings := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla
 common := -std=gnu11 $(warnings) -g -I. -Iagent -I$(OUT)/include -include toolchain/kconfig.h \
     -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -fstack-protector-strong -ffile-prefix-map=$(CURDIR)=.

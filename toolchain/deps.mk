@@ -9,7 +9,7 @@ include $(dir $(lastword $(MAKEFILE_LIST)))targets.mk
 OUT ?= $(error OUT is not set)
 
 AR := $(CROSS)ar
-libs := mbedtls curl archive cjson lz4 zstd z
+libs := mbedtls curl curl_noproxy archive cjson lz4 zstd z
 config := $(toolchain)/config
 
 all: $(libs:%=$(OUT)/lib/lib%.a) $(OUT)/include/.done
@@ -30,7 +30,7 @@ $(LIBC):
 	done
 	@cd $(OUT)/obj/musl && CC="$(TARGET_CC) $(ARCH)" CROSS_COMPILE=$(CROSS) $(SOURCES)/musl/configure \
 	    --target=$(MUSL) --prefix=/ --disable-shared --disable-wrapper \
-	    CFLAGS="-Os -fno-pie -ffunction-sections -fdata-sections -ffile-prefix-map=$(SOURCES)=" >configure.log
+	    CFLAGS="-w -Os -fno-pie -ffunction-sections -fdata-sections -ffile-prefix-map=$(SOURCES)=" >configure.log
 	@$(MAKE) -s -C $(OUT)/obj/musl DESTDIR=$(OUT) install
 endif
 
@@ -45,6 +45,11 @@ curl_src := $(wildcard $(addprefix $(SOURCES)/curl/lib/,*.c vauth/*.c vtls/*.c v
 curl_fast :=
 curl_flags := -I$(config)/curl -I$(SOURCES)/curl/include -I$(SOURCES)/curl/lib $(mbedtls_flags) \
     -DHAVE_CONFIG_H -DBUILDING_LIBCURL -DCURL_STATICLIB
+
+# For boards without CONFIG_HTTP_PROXY
+curl_noproxy_src := $(curl_src)
+curl_noproxy_fast :=
+curl_noproxy_flags := $(curl_flags) -DCURL_DISABLE_PROXY
 
 archive_src := $(wildcard $(SOURCES)/libarchive/libarchive/*.c)
 archive_fast :=

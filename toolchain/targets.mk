@@ -58,7 +58,7 @@ SLIPWAY_CACHE ?= $(HOME)/.cache/slipway
 # A cache entry's name holds a hash of all that went into it.
 toolchain := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 hash_of = $(firstword $(shell { $(1); } 2>/dev/null | sha256sum | cut -c -16))
-SRC_KEY := $(call hash_of,cat $(toolchain)/deps.lock $(toolchain)/fetch)
+SRC_KEY := $(call hash_of,cat $(toolchain)/deps.lock $(toolchain)/fetch $(toolchain)/patches/*)
 DEP_KEY := $(call hash_of,echo $(SRC_KEY); cat $(toolchain)/deps.mk $(toolchain)/targets.mk $(toolchain)/config/*.h $(toolchain)/config/*/*.h; $(TARGET_CC) -v 2>&1)
 SOURCES := $(SLIPWAY_CACHE)/src-$(SRC_KEY)
 SYSROOT := $(SLIPWAY_CACHE)/$(TARGET)-$(DEP_KEY)
