@@ -85,8 +85,7 @@ class Board:
     def start(self):
         """Switch on."""
         assert self._process is None, "the board is on"
-        monitor = self.work / "qmp"
-        monitor.unlink(missing_ok=True)
+        (self.work / "qmp").unlink(missing_ok=True)
         command = [
             "setpriv", "--pdeathsig", "KILL", self.machine.program, *self.machine.options,
             "-m", str(self.ram), "-smp", str(self.cpus), "-nodefaults", "-display", "none", "-serial", "stdio",
@@ -102,7 +101,7 @@ class Board:
                                          stderr=subprocess.STDOUT, cwd=self.work)
         self._started = time.monotonic()
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
-        self._wait_for(lambda: monitor.exists(), 5, "QEMU did not start")
+        self._wait_for(self._monitor_answers, 5, "QEMU did not start", ends=True)
         devices = self.qmp("query-chardev")
         self.serial = next(d["filename"] for d in devices if d["label"] == "control").removeprefix("pty:")
 
@@ -215,6 +214,10 @@ class Board:
     def _copy(source, target):
         # A copy and no qcow2 overlay: of that, a cut of power would lose what a card without a cache has already stored.
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, target], check=True)
+
+    def _monitor_answers(self):
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(os.path.relpath(self.work / "qmp")) == 0
 
     def _ssh_answers(self):
         try:
