@@ -48,9 +48,10 @@ def free_port():
 class Board:
     HOST = "10.0.2.2"
 
-    def __init__(self, name, image_dir=None, disk=None, work=None, ram=None, cpus=1, watchdog=True, extra=()):
+    def __init__(self, name, image_dir=None, disk=None, data=(), work=None, ram=None, cpus=1, watchdog=True, extra=()):
         """`image_dir` holds u-boot.bin and disk.img, out/<name> by default; `disk` is another image than that one, or
-        what save() of another board wrote. `work` keeps the card and console.log; without it they go with the board.
+        what save() of another board wrote. `data` (path -> bytes) is put on the data partition before the first start:
+        {"slipway/agent.conf": b"..."}. `work` keeps the card and console.log; without it they go with the board.
         `extra` are further options for QEMU."""
         self.machine = MACHINES[name]
         self.images = pathlib.Path(image_dir or TOP / "out" / name).resolve()
@@ -69,8 +70,11 @@ class Board:
         self._seen = 0
         self._text = ""
         self._more = threading.Condition()
+        self._key = self.work / "key"
         if not self.disk.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", self._key], check=True)
             self._copy(disk or self.images / "disk.img", self.disk)
+            self._fill({**dict(data), "ssh/authorized_keys": self._key.with_suffix(".pub").read_bytes()})
 
     def __enter__(self):
         return self
@@ -186,19 +190,17 @@ class Board:
     # --- ssh ---------------------------------------------------------------------------------------------------------
 
     def ssh(self, command, data=None, timeout=20, check=True):
-        """Run a command over ssh, with `data` (bytes) as its input. Returns its output as bytes. The first call puts a
-        key of this board's own on its data partition, over the console."""
-        key = self.work / "key"
-        if not key.exists():
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", key], check=True)
-            public = key.with_suffix(".pub").read_text().strip()
-            self.run(f"echo '{public}' >>/data/ssh/authorized_keys && chmod 600 /data/ssh/authorized_keys && sync")
+        """Run a command over ssh, with `data` (bytes) as its input. Returns its output as bytes. Not for a reboot: the
+        connection would only be found dead by timeout."""
         self._wait_for(self._ssh_answers, timeout, "nobody answers ssh", ends=True)
-        done = subprocess.run(
-            ["ssh", "-q", "-i", key, "-p", str(self.ssh_port), "-o", "StrictHostKeyChecking=no",
-             "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "root@127.0.0.1", command],
-            input=data, stdin=subprocess.DEVNULL if data is None else None, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=timeout * PATIENCE, check=False)
+        try:
+            done = subprocess.run(
+                ["ssh", "-q", "-i", self._key, "-p", str(self.ssh_port), "-o", "StrictHostKeyChecking=no",
+                 "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "root@127.0.0.1", command],
+                input=data, stdin=subprocess.DEVNULL if data is None else None, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, timeout=timeout * PATIENCE, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise BoardError(f"ssh {command!r} took more than {timeout * PATIENCE:.0f} s") from error
         if check and done.returncode:
             raise BoardError(f"ssh {command!r} ended with {done.returncode}: {done.stdout.decode(errors='replace')}")
         return done.stdout
@@ -214,6 +216,30 @@ class Board:
     def _copy(source, target):
         # A copy and no qcow2 overlay: of that, a cut of power would lose what a card without a cache has already stored.
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, target], check=True)
+
+    def _fill(self, files):
+        """Write files to the data partition of the card, which is not mounted, from outside."""
+        table = json.loads(subprocess.run(["sfdisk", "-J", self.disk], check=True, stdout=subprocess.PIPE).stdout)
+        data = next(p for p in table["partitiontable"]["partitions"] if p["name"] == "data")
+        start, size = data["start"] * 512, data["size"] * 512
+        dd = ["dd", "bs=1M", "iflag=skip_bytes,count_bytes", "oflag=seek_bytes", "conv=notrunc,sparse", "status=none"]
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            partition = pathlib.Path(folder) / "partition"
+            subprocess.run([*dd, f"if={self.disk}", f"of={partition}", f"skip={start}", f"count={size}"], check=True)
+            os.truncate(partition, size)
+            # 1: repaired, such as the journal of a board that lost its power.
+            if subprocess.run(["e2fsck", "-p", partition], stdout=subprocess.DEVNULL, check=False).returncode > 1:
+                raise BoardError("the data partition is damaged")
+            script = []
+            for number, (path, content) in enumerate(files.items()):
+                file = pathlib.Path(folder) / str(number)
+                file.write_bytes(content)
+                folders = [str(parent) for parent in pathlib.PurePath(path).parents][-2::-1]
+                script += [f"mkdir {name}" for name in folders] + [f"rm {path}", f"write {file} {path}"]
+            subprocess.run(["debugfs", "-w", "-f", "-", partition], input="\n".join(script), text=True, check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(["fallocate", "-p", "-o", str(start), "-l", str(size), self.disk], check=True)
+            subprocess.run([*dd, f"if={partition}", f"of={self.disk}", f"seek={start}"], check=True)
 
     def _monitor_answers(self):
         with socket.socket(socket.AF_UNIX) as sock:
