@@ -1,0 +1,82 @@
+/* agent.conf: one commented file, read whole at start into fixed-size memory. Every key is checked; an unknown one
+ * is refused with its line and the nearest known key. Secrets stand in files of their own that it names.
+ *
+ *     [section]
+ *     key = value        # comment
+ */
+#ifndef SLIPWAY_BASE_CONF_H
+#define SLIPWAY_BASE_CONF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define CONF_PATH_MAX 192
+#define CONF_HOST_MAX 128
+#define CONF_MIRROR_MAX 4
+
+/* [registry] */
+struct conf_registry {
+    char host[CONF_HOST_MAX]; /* "registry.example.com" or "host:port", from `image` */
+    char repository[256];     /* "fleet/web" */
+    char tag[129];
+    char mirrors[CONF_MIRROR_MAX][CONF_HOST_MAX]; /* tried in this order, before the registry; "" ends the list */
+    char ca[CONF_PATH_MAX];          /* PEM; "": no certificate is trusted, so HTTPS fails */
+    char client_cert[CONF_PATH_MAX]; /* PEM; with client_key, for mutual TLS */
+    char client_key[CONF_PATH_MAX];
+    char credentials[CONF_PATH_MAX]; /* Docker's config.json, of which `auths` is read */
+    char proxy[CONF_PATH_MAX];       /* "http://proxy.example.com:3128" */
+    bool plain_http; /* insecure, said aloud in status; for a registry on a closed bench */
+};
+
+/* [update] */
+struct conf_update {
+    uint32_t poll_interval_s; /* 0: only when asked */
+    uint32_t stable_s;        /* the app must stay up this long before a trial is confirmed */
+    uint32_t tries;           /* starts a new version gets, 1..9 */
+    bool automatic;           /* false: a new version is announced, `agentctl update` installs it */
+};
+
+/* [slots] */
+struct conf_slots {
+    char a[CONF_PATH_MAX]; /* "": the board's own */
+    char b[CONF_PATH_MAX];
+    bool disk; /* kind = disk; default is tree */
+};
+
+enum conf_restart { RESTART_NO = 0, RESTART_ON_FAILURE, RESTART_ALWAYS };
+
+/* [app] */
+struct conf_app {
+    uint32_t stop_timeout_s;
+    enum conf_restart restart;
+};
+
+/* [control] */
+struct conf_control {
+    char socket[CONF_PATH_MAX];
+    char serial[CONF_PATH_MAX]; /* "": none */
+    uint32_t serial_baud;
+};
+
+/* [agent] */
+struct conf_agent {
+    char state_dir[CONF_PATH_MAX];
+    uint32_t watchdog_s; /* 0: not used */
+    uint32_t worker_uid; /* user and group id that fetch and decode run as */
+};
+
+struct conf {
+    struct conf_registry registry;
+    struct conf_update update;
+    struct conf_slots slots;
+    struct conf_app app;
+    struct conf_control control;
+    struct conf_agent agent;
+};
+
+/* Read `path` into *out, which is filled with the defaults first. ERR_CONFIG names the file and the line. */
+int conf_load(const char *path, struct conf *out, struct err *e);
+
+#endif

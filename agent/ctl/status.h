@@ -1,0 +1,76 @@
+/* What `agentctl status` shows: filled by update/, rendered as JSON (schema 1, agent/FORMAT.md) by ctl/. */
+#ifndef SLIPWAY_CTL_STATUS_H
+#define SLIPWAY_CTL_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "hal/bootrec.h"
+#include "sup/app.h"
+
+#define STATUS_SCHEMA 1
+
+struct status_slot {
+    char state[16]; /* "active", "trial", "good", "bad", "empty", "writing" */
+    bool known;     /* the fields below are filled */
+    struct digest digest;
+    char version[64];
+    int64_t installed_s; /* wall time, 0: never or unknown */
+    uint8_t tries_left;
+};
+
+struct status_role { /* a process of the agent */
+    char name[8];
+    uint32_t limit_kib; /* ceiling of its anonymous memory */
+    uint32_t peak_kib;  /* highest resident size seen; 0: has not run */
+};
+
+struct status {
+    char agent_version[24];
+    char board[32];
+    char device_id[64];
+    char reset_cause[16];
+    uint64_t uptime_s; /* of the board */
+
+    char image[400];  /* host/repository:tag followed */
+    bool plain_http;  /* said aloud */
+    char state[16];   /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
+    char detail[96];  /* "layer 2 of 3, 12.1 of 38.2 MB" or "" */
+    uint32_t percent; /* while installing */
+    int64_t last_poll_s; /* wall time; 0: not yet */
+    int64_t next_poll_in_s; /* -1: none planned */
+    struct digest tag_digest; /* zero: not known yet */
+
+    enum slot_id booted;
+    struct status_slot slots[SLOT_CNT];
+
+    struct {
+        char state[12]; /* app_state_name() */
+        int pid;
+        uint64_t up_s;
+        uint32_t restarts;
+        struct app_exit last_exit;
+    } app;
+
+    struct {
+        char cause[16];  /* err_name(); "none" */
+        char text[ERR_TEXT_MAX]; /* the chain; "" */
+        char event[16];  /* what it was: "install", "poll", "trial", "boot" */
+        int64_t when_s;
+        struct digest digest; /* of the version concerned; zero: none */
+    } last_failure;
+
+    uint64_t slot_bytes_written; /* for life */
+    uint32_t state_writes;       /* record writes for life */
+    struct status_role roles[4];
+    uint32_t hash_kib_s;
+    char hash_engine[16];
+};
+
+/* One line of JSON without line break. Returns its length, or -1 when it does not fit. */
+int status_to_json(const struct status *s, char *out, size_t cap);
+
+#endif

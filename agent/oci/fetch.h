@@ -1,0 +1,47 @@
+/* fetch: the only process that speaks to the network. It serves requests from a pipe, one at a time, and trusts
+ * nothing it receives further than HTTP's own framing; digests are checked by stage.
+ *
+ * OCI distribution specification 1.1. Mirrors are tried in order, then the registry. Transient failures (connection,
+ * 5xx, 429 with Retry-After) are retried with full-jitter back-off inside one request; a blob goes on with a ranged
+ * request at the byte where it was cut. Credentials go only to the host they belong to, never along a redirect.
+ */
+#ifndef SLIPWAY_OCI_FETCH_H
+#define SLIPWAY_OCI_FETCH_H
+
+#include <stdint.h>
+
+#include "base/conf.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "oci/image.h"
+
+enum fetch_kind {
+    FETCH_RESOLVE = 1, /* HEAD the configured tag: FRAME_RESOLVED */
+    FETCH_MANIFEST,    /* GET a manifest or index by digest: FRAME_BODY.. FRAME_BODY_END */
+    FETCH_BLOB,        /* GET a blob by digest from `offset`: FRAME_BODY.. FRAME_BODY_END */
+};
+
+struct fetch_request {
+    uint32_t kind;
+    struct digest digest;
+    uint64_t size;   /* whole size of a blob as the manifest gives it; the most bytes that may come of a manifest */
+    uint64_t offset; /* FETCH_BLOB: first byte wanted; the body has size - offset bytes */
+};
+
+struct fetch_resolved {
+    struct digest digest;
+    uint32_t media; /* enum oci_media */
+    uint64_t wire;  /* bytes sent and received, HTTP head and body (not TLS) */
+};
+
+struct fetch_end {
+    uint32_t media; /* FETCH_MANIFEST: enum oci_media of the Content-Type */
+    uint32_t tries; /* requests it took */
+    uint64_t wire;
+};
+
+/* Role main: serve requests from req_fd on body_fd until req_fd ends. Returns the exit code. Reads the files that
+ * the configuration names (CA, client certificate, credentials) before it gives up its privileges. */
+int fetch_main(const struct conf *conf, int req_fd, int body_fd);
+
+#endif

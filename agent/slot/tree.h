@@ -1,0 +1,66 @@
+/* A tree slot is made equal to an image: layers from the top down, each path written at most once.
+ *
+ * The meaning of a path is fixed: a layer is extracted as if into an empty root of its own (symlinks of that layer
+ * are followed inside that root), and layers stack as overlayfs stacks them (agent/DESIGN.md, "Stacking").
+ * What is visible of an entry is written; what an upper layer hides is skipped, so nothing is written to be deleted.
+ *
+ *     begin -> (layer -> entry* -> layer_end)* -> seal -> verify
+ *
+ * seal() leaves the slot's table of contents (agent/FORMAT.md, "TOC"), an append-only file in the state directory:
+ * path, metadata and checksum of each node. verify() opens the slot anew, reads every byte back from the medium and
+ * compares it with that file. Memory is fixed: CONFIG_SLOT_ENTRY_MAX claims; more paths are refused.
+ * The only code that writes to a tree slot. Knows nothing of HTTP, images or digests.
+ */
+#ifndef SLIPWAY_SLOT_TREE_H
+#define SLIPWAY_SLOT_TREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "hal/tree.h"
+#include "stream/entry.h"
+
+struct slot_tree; /* one per process; slot_tree_new() */
+
+struct slot_tree_stats {
+    uint64_t bytes_written; /* content handed to the filesystem */
+    uint64_t bytes_skipped; /* content of entries that an upper layer hides */
+    uint32_t nodes;         /* paths in the finished tree */
+    uint32_t claims;        /* of CONFIG_SLOT_ENTRY_MAX, the high-water mark of memory */
+};
+
+/* The one allocation, at the start of the role. NULL when it does not fit under the role's ceiling. */
+struct slot_tree *slot_tree_new(void);
+
+/* Open the slot for writing and empty it. `content_max` receives the most bytes a layer's tar may unpack to.
+ * `toc_path` is the file to write the TOC to; what it held is lost. */
+int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
+                    uint64_t *content_max, struct err *e);
+
+/* The next lower layer starts. Call once per layer, top layer first. */
+int slot_tree_layer(struct slot_tree *s, struct err *e);
+
+/* Apply one entry; consumes the content through `c` (regular files only, else it may be NULL). */
+int slot_tree_entry(struct slot_tree *s, const struct entry *en, struct content *c, struct err *e);
+
+/* The layer's last entry was given. *again is true when hard links of this layer still need the content of files
+ * that upper layers hide: call slot_tree_layer_again() and stream the same layer once more. */
+int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e);
+int slot_tree_layer_again(struct slot_tree *s, struct err *e);
+
+/* All layers were given: set the directories' times, check that each of `needs` (paths, "" ends the list) is there,
+ * flush. The slot stays closed after. */
+int slot_tree_seal(struct slot_tree *s, const char *const *needs, int needs_cnt, struct err *e);
+
+/* Read back from flash and compare with the TOC: every node, every byte, and nothing besides. ERR_FLASH says what
+ * differs where. Needs no begin(): works on any slot that has a TOC (scrub). */
+int slot_tree_verify(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
+                     struct err *e);
+
+/* Give back what begin() opened after a failure. Safe at any time. */
+void slot_tree_abort(struct slot_tree *s);
+
+void slot_tree_stats(const struct slot_tree *s, struct slot_tree_stats *out);
+
+#endif

@@ -1,0 +1,64 @@
+/* Entries: a layer's content as decode hands it to stage, in the order of the tar.
+ *
+ * decode has already applied the rules of naming (OCI layer.md, "Whiteouts"; the tar format): `path` is relative,
+ * without empty, "." or ".." components, and whiteouts are entry types of their own. stage checks the bounds again
+ * (entry_read refuses what is not so) and knows nothing of tar.
+ */
+#ifndef SLIPWAY_STREAM_ENTRY_H
+#define SLIPWAY_STREAM_ENTRY_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "hal/node.h"
+#include "stream/frame.h"
+
+enum entry_type {
+    ENTRY_NODE = 1, /* a file, directory, link or device: struct node says which */
+    ENTRY_HARDLINK, /* node.target is the path, in the same layer, that it links to */
+    ENTRY_WHITEOUT, /* `path` of the layers below is gone */
+    ENTRY_OPAQUE,   /* what the layers below have inside directory `path` is gone; "" is the root */
+};
+
+#define ENTRY_XATTR_MAX 65536
+
+/* One entry. `node.target` and `node.xattrs` point into `text`. About 74 KiB: one per process. */
+struct entry {
+    enum entry_type type;
+    char path[NODE_PATH_MAX]; /* "" is the root directory itself */
+    struct node node;
+    char target[NODE_PATH_MAX];
+    uint8_t xattrs[ENTRY_XATTR_MAX];
+};
+
+/* After the content of each regular file: the checksum that read-back is compared with. Not a security measure:
+ * decode's bytes are vouched for by the blob's digest, only the flash is distrusted here. */
+struct entry_end {
+    uint64_t xxh64; /* XXH64, seed 0, of the content */
+};
+
+/* decode's side */
+int entry_write(int fd, const struct entry *en, struct err *e);
+
+/* stage's side: read the payload of a FRAME_ENTRY head. ERR_PEER when a bound or a rule above is broken.
+ * `read` is the only way to the pipe, so that the caller can keep the other pipes moving meanwhile. */
+struct entry_pipe {
+    /* read exactly len bytes */
+    int (*read)(struct entry_pipe *p, void *buf, uint32_t len, struct err *e);
+    /* move up to len (> 0) bytes to `fd` at its file position; returns the number moved, > 0, or an error */
+    int64_t (*move)(struct entry_pipe *p, int fd, uint64_t len, struct err *e);
+};
+int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out, struct err *e);
+
+/* The content of the regular file whose entry was read last: pull it piece by piece, then end it. */
+struct content {
+    struct entry_pipe *pipe;
+    uint64_t left;     /* of the file */
+    uint32_t in_frame; /* of the present FRAME_DATA */
+};
+/* Move exactly `len` <= left bytes to fd at its file position. */
+int content_move(struct content *c, int fd, uint64_t len, struct err *e);
+/* Throw away what is left and read the FRAME_ENTRY_END. */
+int content_end(struct content *c, struct entry_end *out, struct err *e);
+
+#endif

@@ -1,0 +1,35 @@
+/* Jobs of decode: one blob each. stage sends FRAME_JOB, FRAME_RAW.., FRAME_RAW_END; decode answers with entries or a
+ * result and FRAME_JOB_END, or FRAME_ERR. After FRAME_ERR, decode drains its input up to FRAME_RAW_END and is ready
+ * for the next job.
+ */
+#ifndef SLIPWAY_STREAM_JOB_H
+#define SLIPWAY_STREAM_JOB_H
+
+#include <stdint.h>
+
+#include "base/hash.h"
+
+enum codec { CODEC_NONE = 1, CODEC_GZIP, CODEC_ZSTD, CODEC_LZ4 };
+
+enum job_kind {
+    JOB_INDEX = 1, /* JSON of an image index: FRAME_RESULT struct oci_index_choice */
+    JOB_MANIFEST,  /* JSON of a manifest: FRAME_RESULT struct oci_manifest */
+    JOB_CONFIG,    /* JSON of an image config: FRAME_RESULT struct oci_config */
+    JOB_LAYER,     /* a layer: FRAME_ENTRY.. */
+};
+
+struct job {
+    uint32_t kind;
+    uint32_t codec;       /* JOB_LAYER */
+    uint64_t size;        /* of the raw bytes that will come */
+    uint64_t content_max; /* JOB_LAYER: refuse when the tar gets longer than this */
+    struct digest diff_id; /* JOB_LAYER: the digest the tar must have */
+    char only[256];       /* JOB_LAYER: hand on this one path and nothing else; "": all */
+};
+
+struct job_end {
+    uint64_t tar_len;  /* bytes of the tar, all of which went through the diff_id */
+    uint32_t hash_kib_s; /* speed of decode's hash engine, as measured at its start */
+};
+
+#endif

@@ -1,0 +1,34 @@
+/* Records: the agent's own persistent state. Two copies, magic, version, sequence, CRC-32 (agent/FORMAT.md).
+ *
+ *     struct record_head | payload (fixed size, host order: a record never leaves its device)
+ *
+ * save() overwrites the older copy, so a cut at any moment leaves at least the other one whole.
+ */
+#ifndef SLIPWAY_UPDATE_RECORD_H
+#define SLIPWAY_UPDATE_RECORD_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "hal/store.h"
+
+#define RECORD_PAYLOAD_MAX 16384
+
+struct record {
+    const struct store_ops *store;
+    const char *dir;  /* both strings live as long as the record */
+    const char *name;
+    uint32_t magic;
+    uint16_t version;
+    uint32_t len;      /* of the payload */
+    uint32_t sequence; /* of the newest copy */
+    int newest;        /* copy that holds it; -1: none */
+    int copies_good;   /* as load() found them: below 2 means one was torn or lost */
+};
+
+/* Read the newest good copy into payload (r->len bytes). Returns 1, or 0 when there is none yet (payload zeroed),
+ * or ERR_FORMAT when copies exist but none is good; payload is zeroed then, too. Repairs a bad copy. */
+int record_load(struct record *r, void *payload, struct err *e);
+int record_save(struct record *r, const void *payload, struct err *e);
+
+#endif

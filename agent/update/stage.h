@@ -1,0 +1,55 @@
+/* stage: the conductor of one deployment, and the only process that writes to the inactive slot.
+ *
+ * It asks fetch for the manifest, the config and each layer, hashes what comes while tee(2) hands the same bytes to
+ * decode, and applies the entries that come back. It parses neither JSON nor tar.
+ *
+ *     fetch --body--> stage --raw--> decode
+ *       ^--request---   ^---entries----'         stage --report--> agentd
+ */
+#ifndef SLIPWAY_UPDATE_STAGE_H
+#define SLIPWAY_UPDATE_STAGE_H
+
+#include <stdint.h>
+
+#include "base/app_spec.h"
+#include "base/conf.h"
+#include "base/hash.h"
+#include "hal/board.h"
+
+/* Descriptors that the roles find open at start. */
+enum role_fd {
+    FETCH_FD_REQUEST = 3,
+    FETCH_FD_BODY = 4,
+    STAGE_FD_REQUEST = 3,
+    STAGE_FD_BODY = 4,
+    STAGE_FD_RAW = 5,
+    STAGE_FD_ENTRIES = 6,
+    STAGE_FD_REPORT = 7,
+    DECODE_FD_RAW = 3,
+    DECODE_FD_ENTRIES = 4,
+};
+
+enum stage_phase { STAGE_RESOLVING = 1, STAGE_LAYERS, STAGE_SEALING, STAGE_VERIFYING };
+
+struct stage_progress { /* FRAME_PROGRESS */
+    uint32_t phase;
+    uint32_t layer, layer_cnt; /* 1 is the top one, which comes first */
+    uint64_t bytes, bytes_total; /* of compressed blobs */
+};
+
+struct stage_done { /* FRAME_DONE: the slot holds the image, was read back and matched */
+    struct digest manifest; /* of the platform's manifest */
+    char version[64];
+    struct app_spec app;
+    uint64_t bytes_fetched;
+    uint64_t bytes_written;
+    uint32_t nodes;
+    uint64_t bytes_hashed; /* by stage and decode together */
+};
+
+/* Role main of stage: install the image whose tag resolved to `digest` into `slot`. */
+int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media);
+/* Role main of decode: serve jobs until DECODE_FD_RAW ends. */
+int decode_main(void);
+
+#endif

@@ -1,0 +1,40 @@
+/* A board: which drivers it has and where things are. Each boards/<name>/board.c defines the one symbol `board`.
+ * Addresses and drivers, no policy. The strings live for ever. */
+#ifndef SLIPWAY_HAL_BOARD_H
+#define SLIPWAY_HAL_BOARD_H
+
+#include <stddef.h>
+
+#include "hal/bootrec.h"
+#include "hal/clock.h"
+#include "hal/disk.h"
+#include "hal/identity.h"
+#include "hal/reset.h"
+#include "hal/serial.h"
+#include "hal/store.h"
+#include "hal/tree.h"
+#include "hal/watchdog.h"
+
+#define BOARD_NEEDS_MAX 4
+
+struct board {
+    const char *name;
+    struct platform platform;
+    const char *slots[SLOT_CNT]; /* places, as the tree and disk drivers take them; agent.conf may say otherwise */
+    const char *needs[BOARD_NEEDS_MAX]; /* paths without which a tree slot can't boot or manage this board */
+    const char *app_roots[SLOT_CNT]; /* where the app's root is when that slot is booted: "/" on real boards */
+    const struct tree_ops *tree;
+    const struct disk_ops *disk;
+    const struct bootrec_ops *bootrec;
+    const void *bootrec_arg;
+    const struct watchdog_ops *watchdog;
+    const struct reset_ops *reset;
+    const struct clock_ops *clock;
+    const struct identity_ops *identity;
+    const struct serial_ops *serial;
+    const struct store_ops *store;
+};
+
+extern const struct board board;
+
+#endif
