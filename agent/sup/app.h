@@ -30,7 +30,7 @@ enum app_notice {
 struct app_exit {
     bool valid;
     bool by_signal;
-    int code;        /* exit code or signal number */
+    int code; /* exit code or signal number */
     uint64_t ran_ms;
 };
 
@@ -40,7 +40,7 @@ struct app {
     const char *root; /* "/": no chroot */
     struct conf_app policy;
     uint32_t stable_s;
-    uint32_t crash_budget; /* unstable ends in a row before it is given up */
+    uint32_t crash_budget; /* unstable ends in a row before it is given up; 0: never */
     void (*notice)(void *ctx, enum app_notice n);
     void *ctx;
 
@@ -51,6 +51,7 @@ struct app {
     uint32_t crashes;  /* unstable ends in a row */
     uint32_t restarts; /* since agentd started */
     struct app_exit last_exit;
+    struct err start_err; /* why the last start failed; code 0: it did not */
     struct loop_timer timer;
     struct app_log log;
 };
@@ -58,12 +59,14 @@ struct app {
 void app_init(struct app *a, struct loop *loop, const struct conf_app *policy, uint32_t stable_s,
               uint32_t crash_budget, void (*notice)(void *ctx, enum app_notice n), void *ctx);
 /* Start `spec` in `root`. Both live as long as the app runs. An app that can't be started (no such file, unknown
- * user) counts as one that crashed, its reason in the log ring and in *e. */
+ * user) counts as one that crashed, its reason in the log ring and in *e; the notice follows from the loop, once its
+ * child was reaped. ERR_STATE when it runs already. */
 int app_start(struct app *a, const struct app_spec *spec, const char *root, struct err *e);
 /* Ask it to end: stop signal to its process group, SIGKILL after the stop time-out. APP_STOPPED follows, at once
  * when it was not running. */
 void app_stop(struct app *a);
-/* A child of agentd ended; true when it was the app's. */
+/* A child of agentd ended, `status` from waitpid; true when it was the app's. What is left of its process group is
+ * killed. Notices may come from within, and may call app_start or app_stop. */
 bool app_reap(struct app *a, pid_t pid, int status);
 const char *app_state_name(enum app_state s);
 
