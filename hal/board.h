@@ -20,9 +20,11 @@
 struct board {
     const char *name;
     struct platform platform;
-    const char *slots[SLOT_CNT]; /* places, as the tree and disk drivers take them; agent.conf may say otherwise */
+    const char
+        *slots[SLOT_CNT]; /* places, as the tree and disk drivers take them; agent.conf may say otherwise */
     const char *needs[BOARD_NEEDS_MAX]; /* paths without which a tree slot can't boot or manage this board */
-    const char *app_roots[SLOT_CNT]; /* where the app's root is when that slot is booted: "/" on real boards */
+    /* Where the app's root is when `slot` is booted; linux_app_root says "/". ERR_LIMIT when `out` is too small. */
+    int (*app_root)(enum slot_id slot, char *out, size_t cap, struct err *e);
     const struct tree_ops *tree;
     const struct disk_ops *disk;
     const struct bootrec_ops *bootrec;

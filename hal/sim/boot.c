@@ -1,0 +1,123 @@
+/* boards/common/boot.cmd in C, and the power switch. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "hal/sim/sim.h"
+
+#define TRIES 3
+#define ARGS_MAX 64
+
+static int booted_tell(enum slot_id slot, struct err *e)
+{
+    const char *name = slot == SLOT_A ? "A" : "B";
+    char path[512];
+    int rc = sim_path("booted", path, sizeof(path), e);
+    int fd;
+
+    if (rc < 0)
+        return rc;
+    if (setenv("SLIPWAY_SIM_SLOT", name, 1) < 0)
+        return err_errno(e, "SLIPWAY_SIM_SLOT");
+    fd = IO_RETRY(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (fd < 0)
+        return err_errno(e, "%s", path);
+    if (io_write_full(fd, name, 1) < 0)
+        rc = err_errno(e, "%s", path);
+    close(fd);
+    return rc;
+}
+
+/* No slot has tries left: the script sets its defaults and resets, so A is what starts. */
+static enum slot_id slot_choose(struct bootrec *r)
+{
+    enum slot_id slot = r->first;
+
+    if (r->left[SLOT_A] == 0 && r->left[SLOT_B] == 0)
+        *r = (struct bootrec){SLOT_A, {TRIES, TRIES}}, slot = SLOT_A;
+    else if (r->left[slot] == 0)
+        slot = slot == SLOT_A ? SLOT_B : SLOT_A;
+    r->left[slot]--;
+    return slot;
+}
+
+int sim_boot(enum slot_id *out, struct err *e)
+{
+    struct bootrec_health health;
+    struct bootrec r;
+    int rc = bootrec_sim.load(NULL, &r, &health, e);
+
+    /* As U-Boot does without a good copy: its default environment, which saveenv then stores. */
+    if (rc == ERR_BOOT) {
+        log_info("sim: %s; starting from defaults", e->text);
+        rc = sim_bootenv_make(e);
+        if (rc == 0)
+            rc = bootrec_sim.load(NULL, &r, &health, e);
+    }
+    if (rc < 0)
+        return rc;
+    *out = slot_choose(&r);
+    rc = bootrec_sim.store(NULL, &r, e);
+    return rc < 0 ? rc : booted_tell(*out, e);
+}
+
+static enum reset_cause sim_cause(void)
+{
+    const char *cause = getenv("SLIPWAY_SIM_CAUSE");
+
+    if (cause == NULL)
+        return RESET_POWER_ON;
+    if (strcmp(cause, "software") == 0)
+        return RESET_SOFTWARE;
+    return strcmp(cause, "watchdog") == 0 ? RESET_WATCHDOG : RESET_UNKNOWN;
+}
+
+/* The arguments this process was started with, so that the next life gets the same. */
+static int args_read(char *buf, size_t cap, char *argv[ARGS_MAX], struct err *e)
+{
+    ssize_t len = io_read_file("/proc/self/cmdline", buf, cap);
+    int cnt = 0;
+
+    if (len < 0)
+        return err_errno(e, "/proc/self/cmdline");
+    for (ssize_t at = 0; at < len; at += (ssize_t)strlen(buf + at) + 1) {
+        if (cnt == ARGS_MAX - 1)
+            return err_set(e, ERR_LIMIT, "more than %d arguments", ARGS_MAX - 1);
+        argv[cnt++] = buf + at;
+    }
+    argv[cnt] = NULL;
+    return 0;
+}
+
+/* A reboot closes everything; execv alone would hand sockets and locks to the next life. */
+static void descriptors_close(void)
+{
+    for (int fd = STDERR_FILENO + 1; fd < 1024; fd++)
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+static int sim_restart(struct err *e)
+{
+    static char buf[4096];
+    char *argv[ARGS_MAX];
+    enum slot_id slot;
+    int rc = args_read(buf, sizeof(buf), argv, e);
+
+    if (rc == 0)
+        rc = sim_boot(&slot, e);
+    if (rc < 0)
+        return rc;
+    if (setenv("SLIPWAY_SIM_CAUSE", "software", 1) < 0)
+        return err_errno(e, "SLIPWAY_SIM_CAUSE");
+    log_info("sim: restart, slot %c", slot == SLOT_A ? 'A' : 'B');
+    descriptors_close();
+    execv("/proc/self/exe", argv);
+    return err_errno(e, "/proc/self/exe");
+}
+
+const struct reset_ops reset_sim = {.cause = sim_cause, .restart = sim_restart};

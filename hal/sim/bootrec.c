@@ -1,0 +1,116 @@
+/* The boot record of a real board, bootrec_uboot, on the file `bootenv`. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "hal/linux/linux.h"
+#include "hal/linux/uboot_env.h"
+#include "hal/sim/fault.h"
+#include "hal/sim/sim.h"
+
+#define COPY_SIZE 0x4000
+#define COPY_GAP 0x10000
+
+struct sim_env {
+    char file[512];
+    char lock[512];
+    struct uboot_env_place place;
+};
+
+static int sim_env_find(struct sim_env *s, struct err *e)
+{
+    int rc = sim_path("bootenv", s->file, sizeof(s->file), e);
+
+    if (rc == 0)
+        rc = sim_path("bootenv.lock", s->lock, sizeof(s->lock), e);
+    s->place = (struct uboot_env_place){{s->file, s->file}, {0, COPY_GAP}, COPY_SIZE, s->lock};
+    return rc;
+}
+
+static int sim_load(const void *arg, struct bootrec *out, struct bootrec_health *health, struct err *e)
+{
+    struct sim_env s;
+    int rc = sim_env_find(&s, e);
+
+    (void)arg;
+    return rc < 0 ? rc : bootrec_uboot.load(&s.place, out, health, e);
+}
+
+/* What a cut in the middle of a write leaves: half of the older copy is gone. */
+static int tear_older(const struct uboot_env_place *p, struct err *e)
+{
+    static const uint8_t junk[COPY_SIZE / 2] = {0};
+    struct uboot_env env;
+    int rc = uboot_env_read(p, &env, e);
+    int fd;
+
+    if (rc < 0)
+        return rc;
+    fd = IO_RETRY(open(p->device[0], O_WRONLY | O_CLOEXEC));
+    if (fd < 0)
+        return err_errno(e, "%s", p->device[0]);
+    if (io_pwrite_full(fd, junk, sizeof(junk), (off_t)p->offset[1 - env.newest]) < 0)
+        rc = err_errno(e, "%s", p->device[0]);
+    close(fd);
+    return rc;
+}
+
+static int sim_store(const void *arg, const struct bootrec *r, struct err *e)
+{
+    struct sim_env s;
+    int rc = sim_env_find(&s, e);
+
+    (void)arg;
+    if (rc < 0)
+        return rc;
+    fault_point("bootrec.store");
+    rc = tear_older(&s.place, e);
+    if (rc < 0)
+        return rc;
+    fault_point("bootrec.torn");
+    rc = bootrec_uboot.store(&s.place, r, e);
+    fault_point("bootrec.stored");
+    return rc;
+}
+
+static int sim_booted(const void *arg, enum slot_id *out, struct err *e)
+{
+    const char *slot = getenv("SLIPWAY_SIM_SLOT");
+
+    (void)arg;
+    if (slot == NULL || *slot == 0)
+        return sim_boot(out, e);
+    if ((slot[0] != 'A' && slot[0] != 'B') || slot[1] != 0)
+        return err_set(e, ERR_BOOT, "SLIPWAY_SIM_SLOT=%s: want A or B", slot);
+    *out = slot[0] == 'A' ? SLOT_A : SLOT_B;
+    return 0;
+}
+
+const struct bootrec_ops bootrec_sim = {
+    .caps = {.atomic = true, .copies = 2},
+    .load = sim_load,
+    .store = sim_store,
+    .booted = sim_booted,
+};
+
+int sim_bootenv_make(struct err *e)
+{
+    struct uboot_env env;
+    struct sim_env s;
+    int fd;
+    int rc = sim_env_find(&s, e);
+
+    if (rc < 0)
+        return rc;
+    fd = IO_RETRY(open(s.file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    if (fd < 0)
+        return err_errno(e, "%s", s.file);
+    close(fd);
+    rc = uboot_env_empty(&s.place, &env, e);
+    if (rc == 0)
+        rc = uboot_env_write(&s.place, &env, e);
+    return rc < 0 ? rc : uboot_env_write(&s.place, &env, e);
+}
