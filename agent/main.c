@@ -1,0 +1,106 @@
+/* Slipway: one binary, several roles. The name it is called by, or its first argument, chooses the role. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/conf.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "ctl/agentctl.h"
+#include "oci/fetch.h"
+#include "update/agentd.h"
+#include "update/stage.h"
+
+#define CONF_DEFAULT "/etc/slipway/agent.conf"
+
+struct arguments {
+    const char *conf;
+    enum slot_id slot;
+    struct digest digest;
+    uint32_t media;
+};
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: agentd [-c FILE]\n"
+                    "       agentctl VERB ...   (agentctl help)\n"
+                    "FILE is the configuration, %s by default.\n",
+            CONF_DEFAULT);
+    return 2;
+}
+
+static int arguments_read(int argc, char **argv, struct arguments *out)
+{
+    int opt;
+
+    *out = (struct arguments){.conf = CONF_DEFAULT};
+    while ((opt = getopt(argc, argv, "c:s:d:m:")) != -1) {
+        switch (opt) {
+        case 'c':
+            out->conf = optarg;
+            break;
+        case 's':
+            out->slot = strcmp(optarg, "B") == 0 ? SLOT_B : SLOT_A;
+            break;
+        case 'd':
+            if (!digest_parse(optarg, strlen(optarg), &out->digest))
+                return -1;
+            break;
+        case 'm':
+            out->media = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        default:
+            return -1;
+        }
+    }
+    return optind == argc ? 0 : -1;
+}
+
+/* A program started without stdin, stdout or stderr must not get a pipe or a slot in their place. */
+static void standard_fds_fill(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+static int role_run(const char *role, int argc, char **argv)
+{
+    static struct conf conf;
+    struct arguments a;
+    struct err e = {0};
+
+    if (arguments_read(argc, argv, &a) < 0)
+        return usage();
+    if (conf_load(a.conf, &conf, &e) < 0) {
+        log_error("%s", e.text);
+        return 1;
+    }
+    if (strcmp(role, "fetch") == 0)
+        return fetch_main(&conf, FETCH_FD_REQUEST, FETCH_FD_BODY);
+    if (strcmp(role, "stage") == 0)
+        return stage_main(&conf, a.slot, &a.digest, a.media);
+    if (strcmp(role, "decode") == 0)
+        return decode_main(conf.agent.worker_uid);
+    log_role("agentd");
+    return agentd_main(&conf, a.conf);
+}
+
+int main(int argc, char **argv)
+{
+    const char *slash = strrchr(argv[0], '/');
+    const char *name = slash ? slash + 1 : argv[0];
+
+    standard_fds_fill();
+    if (strcmp(name, "agentctl") == 0)
+        return agentctl_main(argc, argv);
+    if (strcmp(name, "slipway") == 0 && argc > 1 && argv[1][0] != '-')
+        return role_run(argv[1], argc - 1, argv + 1);
+    return role_run("agentd", argc, argv);
+}

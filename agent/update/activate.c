@@ -1,0 +1,66 @@
+#include "update/activate.h"
+
+static int load(const struct board *b, struct bootrec *r, struct err *e)
+{
+    struct bootrec_health health;
+    int rc = b->bootrec->load(b->bootrec_arg, r, &health, e);
+
+    return rc < 0 ? err_prefix(e, "boot record") : 0;
+}
+
+static int store(const struct board *b, const struct bootrec *r, struct err *e)
+{
+    int rc = b->bootrec->store(b->bootrec_arg, r, e);
+
+    return rc < 0 ? err_prefix(e, "boot record") : 0;
+}
+
+int activate_disarm(const struct board *b, enum slot_id slot, struct err *e)
+{
+    struct bootrec r;
+    int rc = load(b, &r, e);
+
+    if (rc < 0 || (r.left[slot] == 0 && r.first == slot_other(slot)))
+        return rc;
+    r.first = slot_other(slot);
+    r.left[slot] = 0;
+    return store(b, &r, e);
+}
+
+int activate_arm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
+{
+    struct bootrec r;
+    int rc = load(b, &r, e);
+
+    if (rc < 0)
+        return rc;
+    r.first = slot;
+    r.left[slot] = tries;
+    r.left[slot_other(slot)] = tries;
+    return store(b, &r, e);
+}
+
+int activate_confirm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
+{
+    struct bootrec r;
+    int rc = load(b, &r, e);
+
+    if (rc < 0 || (r.first == slot && r.left[slot] == tries))
+        return rc;
+    r.first = slot;
+    r.left[slot] = tries;
+    return store(b, &r, e);
+}
+
+int activate_roll_back(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
+{
+    struct bootrec r;
+    int rc = load(b, &r, e);
+
+    if (rc < 0)
+        return rc;
+    r.first = slot_other(slot);
+    r.left[slot_other(slot)] = tries;
+    r.left[slot] = 0;
+    return store(b, &r, e);
+}

@@ -1,0 +1,23 @@
+/* The one place that changes which slot boots. Each function is one store of the boot record, so a cut leaves the
+ * old choice or the new one. */
+#ifndef SLIPWAY_UPDATE_ACTIVATE_H
+#define SLIPWAY_UPDATE_ACTIVATE_H
+
+#include "base/err.h"
+#include "hal/board.h"
+
+/* Before the first write to `slot`: the boot loader must never start it half written. */
+int activate_disarm(const struct board *b, enum slot_id slot, struct err *e);
+/* Start `slot` next, `tries` times at most, then the other one. */
+int activate_arm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e);
+/* `slot` is the one to stay with: first, and with all its tries. Stores nothing where that is so already. */
+int activate_confirm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e);
+/* Start the slot other than `slot` next, and never `slot` by itself. */
+int activate_roll_back(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e);
+
+static inline enum slot_id slot_other(enum slot_id s)
+{
+    return s == SLOT_A ? SLOT_B : SLOT_A;
+}
+
+#endif

@@ -1,0 +1,189 @@
+#include "update/agentd.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "ctl/server.h"
+#include "hal/board.h"
+#include "update/machine.h"
+
+struct agentd {
+    const struct conf *conf;
+    struct loop loop;
+    struct machine machine;
+    int signal_fd;
+    int watchdog_fd; /* -1: none */
+    uint32_t watchdog_s;
+    struct loop_timer watchdog_timer;
+};
+
+static void children_reap(struct agentd *d)
+{
+    struct rusage used;
+    int status;
+    pid_t pid;
+
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0)
+        machine_reap(&d->machine, pid, status, used.ru_maxrss);
+}
+
+static void signal_ready(void *ctx, short revents)
+{
+    struct agentd *d = ctx;
+    struct signalfd_siginfo info;
+
+    (void)revents;
+    if (io_read_full(d->signal_fd, &info, sizeof info) != sizeof info)
+        return;
+    if (info.ssi_signo == SIGCHLD) {
+        children_reap(d);
+        return;
+    }
+    log_info("ending on signal %u", info.ssi_signo);
+    machine_stop(&d->machine);
+}
+
+static int signals_open(struct agentd *d, struct err *e)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return err_errno(e, "signals");
+    d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+    if (d->signal_fd < 0)
+        return err_errno(e, "signals");
+    loop_fd_add(&d->loop, d->signal_fd, POLLIN, signal_ready, d);
+    return 0;
+}
+
+static void watchdog_due(void *ctx)
+{
+    struct agentd *d = ctx;
+    struct err e;
+
+    if (board.watchdog->feed(d->watchdog_fd, &e) < 0)
+        log_error("watchdog: %s", e.text);
+    loop_timer_set(&d->loop, &d->watchdog_timer, d->watchdog_s * 1000ull / 4);
+}
+
+static void watchdog_begin(struct agentd *d)
+{
+    struct err e;
+
+    d->watchdog_fd = -1;
+    d->watchdog_s = d->conf->agent.watchdog_s;
+    d->watchdog_timer = (struct loop_timer){.due = watchdog_due, .ctx = d};
+    if (!IS_ENABLED(CONFIG_WATCHDOG) || d->watchdog_s == 0)
+        return;
+    if (board.watchdog->start(&d->watchdog_fd, &d->watchdog_s, &e) < 0) {
+        log_warning("watchdog: %s; going on without", e.text);
+        return;
+    }
+    watchdog_due(d);
+}
+
+static uint32_t own_peak_kib(void)
+{
+    struct rusage used;
+
+    return getrusage(RUSAGE_SELF, &used) == 0 ? (uint32_t)used.ru_maxrss : 0;
+}
+
+static void on_status(void *ctx, struct status *out)
+{
+    static const char *const causes[] = {"unknown", "power-on", "watchdog", "software"};
+    struct agentd *d = ctx;
+    struct err e;
+
+    memset(out, 0, sizeof *out);
+    snprintf(out->agent_version, sizeof out->agent_version, "%s", SLIPWAY_VERSION);
+    snprintf(out->board, sizeof out->board, "%s", board.name);
+    if (board.identity->device_id(out->device_id, sizeof out->device_id, &e) < 0)
+        snprintf(out->device_id, sizeof out->device_id, "unknown");
+    snprintf(out->reset_cause, sizeof out->reset_cause, "%s", causes[board.reset->cause()]);
+    out->uptime_s = board.clock->boot_ms() / 1000;
+    snprintf(out->roles[0].name, sizeof out->roles[0].name, "agentd");
+    out->roles[0].limit_kib = CONFIG_MEM_AGENTD_KB;
+    out->roles[0].peak_kib = own_peak_kib();
+    out->hash_kib_s = hash_engine_speed();
+    snprintf(out->hash_engine, sizeof out->hash_engine, "%s", hash_engine_name());
+    machine_status(&d->machine, out);
+}
+
+static int on_update(void *ctx, struct err *e)
+{
+    return machine_update(&((struct agentd *)ctx)->machine, e);
+}
+
+static int on_confirm(void *ctx, struct err *e)
+{
+    return machine_confirm(&((struct agentd *)ctx)->machine, e);
+}
+
+static int on_rollback(void *ctx, struct err *e)
+{
+    return machine_rollback(&((struct agentd *)ctx)->machine, e);
+}
+
+/* Only the soft limit: the roles and the app take limits of their own. */
+static void ceiling_set(void)
+{
+    struct rlimit r;
+
+    if (IS_ENABLED(__SANITIZE_ADDRESS__) || getrlimit(RLIMIT_DATA, &r) < 0)
+        return;
+    r.rlim_cur = CONFIG_MEM_AGENTD_KB * 1024ul;
+    if (setrlimit(RLIMIT_DATA, &r) < 0)
+        log_warning("memory ceiling: %s", strerror(errno));
+}
+
+static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
+{
+    const struct ctl_owner owner = {d, on_status, on_update, on_confirm, on_rollback, &d->machine.app.log};
+
+    loop_init(&d->loop, board.clock->boot_ms);
+    watchdog_begin(d);
+    if (signals_open(d, e) < 0)
+        return e->code;
+    if (!ctl_server_start(&d->loop, &d->conf->control, board.serial, &owner, e))
+        return err_prefix(e, "control");
+    return machine_start(&d->machine, &d->loop, d->conf, conf_path, e);
+}
+
+int agentd_main(const struct conf *conf, const char *conf_path)
+{
+    static struct agentd d;
+    struct err e = {0};
+    int rc;
+
+    ceiling_set();
+    hash_start();
+    d.conf = conf;
+    rc = agentd_start(&d, conf_path, &e);
+    if (rc < 0) {
+        log_error("%s", e.text);
+        return 1;
+    }
+    log_info("%s: following %s/%s:%s, slot %c", board.name, conf->registry.host, conf->registry.repository,
+             conf->registry.tag, 'A' + (int)d.machine.booted);
+    rc = loop_run(&d.loop);
+    if (rc < 0)
+        log_error("poll: %s", strerror(-rc));
+    return rc < 0;
+}

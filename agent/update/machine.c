@@ -1,0 +1,657 @@
+#include "update/machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "update/activate.h"
+
+#define FIRST_POLL_MAX_S 10
+#define BACKOFF_MAX_S 3600
+
+static void machine_event(struct machine *m, enum machine_event ev);
+
+static struct slot_record *booted_slot(struct machine *m)
+{
+    return &m->store.slots[m->booted];
+}
+
+static struct slot_record *other_slot(struct machine *m)
+{
+    return &m->store.slots[slot_other(m->booted)];
+}
+
+/* --- records ------------------------------------------------------------------------------------------------------ */
+
+/* Nothing here can be undone by stopping: a state that can't be saved is said and the machine goes on. */
+static void state_keep(struct machine *m)
+{
+    struct err e;
+
+    if (state_save(&m->store, &e) < 0)
+        log_error("%s", e.text);
+}
+
+static void slot_keep(struct machine *m, enum slot_id slot)
+{
+    struct err e;
+
+    if (state_slot_save(&m->store, slot, &e) < 0)
+        log_error("%s", e.text);
+}
+
+static void failure_record(struct machine *m, const char *event, const struct err *cause, const struct digest *tag)
+{
+    struct state_failure *f = &m->store.state.failure;
+
+    memset(f, 0, sizeof *f);
+    f->code = cause->code;
+    snprintf(f->event, sizeof f->event, "%s", event);
+    memcpy(f->text, cause->text, sizeof f->text);
+    f->when_s = board.clock->wall_s();
+    if (tag)
+        f->digest = *tag;
+    log_error("%s: %s", event, cause->text);
+}
+
+/* --- polling ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t random_below(uint32_t bound)
+{
+    uint32_t r = 0;
+
+    if (bound == 0 || getrandom(&r, sizeof r, 0) != sizeof r)
+        return 0;
+    return r % bound;
+}
+
+/* The interval, give or take a tenth, so that boards started together drift apart; after failures a full-jitter
+ * back-off instead. */
+static void poll_plan(struct machine *m)
+{
+    uint32_t interval = m->conf->update.poll_interval_s;
+    uint32_t shift = m->poll_failures < 12 ? m->poll_failures : 12;
+    uint64_t backoff_s = (uint64_t)interval << shift;
+
+    if (interval == 0 || !m->conf->registry.host[0])
+        return;
+    if (m->poll_failures == 0) {
+        loop_timer_set(m->loop, &m->poll_timer, interval * 900ull + random_below(interval * 200u));
+        return;
+    }
+    if (backoff_s > BACKOFF_MAX_S)
+        backoff_s = BACKOFF_MAX_S > interval ? BACKOFF_MAX_S : interval;
+    loop_timer_set(m->loop, &m->poll_timer, 1000 + random_below((uint32_t)backoff_s * 1000u));
+}
+
+static void poll_due(void *ctx)
+{
+    machine_event(ctx, EVENT_POLL_DUE);
+}
+
+static enum machine_state act_poll(struct machine *m)
+{
+    struct err e;
+
+    loop_timer_clear(m->loop, &m->poll_timer);
+    if (worker_poll(&m->worker, &e) == 0)
+        return MACHINE_POLLING;
+    m->cause = e;
+    failure_record(m, "poll", &m->cause, NULL);
+    m->poll_failures++;
+    poll_plan(m);
+    return MACHINE_IDLE;
+}
+
+static enum machine_state act_ask(struct machine *m)
+{
+    m->asked = true;
+    return act_poll(m);
+}
+
+/* A poll runs already: what it finds is wanted now. */
+static enum machine_state act_ask_while_polling(struct machine *m)
+{
+    m->asked = true;
+    return MACHINE_POLLING;
+}
+
+static enum machine_state act_poll_failed(struct machine *m)
+{
+    failure_record(m, "poll", &m->cause, NULL);
+    m->asked = false;
+    m->poll_failures++;
+    poll_plan(m);
+    return MACHINE_IDLE;
+}
+
+/* --- installing --------------------------------------------------------------------------------------------------- */
+
+static enum machine_state install_failed(struct machine *m)
+{
+    failure_record(m, "install", &m->cause, &m->tag.digest);
+    state_keep(m);
+    m->poll_failures++;
+    poll_plan(m);
+    return MACHINE_IDLE;
+}
+
+static enum machine_state install_begin(struct machine *m)
+{
+    enum slot_id slot = slot_other(m->booted);
+    struct slot_record *s = &m->store.slots[slot];
+
+    m->asked = false;
+    memset(s, 0, sizeof *s);
+    s->condition = SLOT_WRITING;
+    s->tag = m->tag.digest;
+    memset(&m->progress, 0, sizeof m->progress);
+    if (state_slot_save(&m->store, slot, &m->cause) < 0 || activate_disarm(&board, slot, &m->cause) < 0 ||
+        worker_deploy(&m->worker, slot, &m->tag.digest, m->tag.media, &m->cause) < 0)
+        return install_failed(m);
+    log_info("installing into slot %c", 'A' + (int)slot);
+    return MACHINE_INSTALLING;
+}
+
+static enum machine_state act_resolved(struct machine *m)
+{
+    bool same = digest_compare(&m->tag.digest, &booted_slot(m)->tag) == VERDICT_MATCH;
+    bool failed = state_digest_failed(&m->store.state, &m->tag.digest);
+
+    m->poll_failures = 0;
+    m->polled_s = board.clock->wall_s();
+    if (!same && (m->asked || (m->conf->update.automatic && !failed))) {
+        state_digest_forgive(&m->store.state, &m->tag.digest);
+        return install_begin(m);
+    }
+    m->asked = false;
+    poll_plan(m);
+    return MACHINE_IDLE;
+}
+
+static enum machine_state act_install_failed(struct machine *m)
+{
+    return install_failed(m);
+}
+
+/* The app's end comes as an event, perhaps before app_stop() returns. */
+static enum machine_state reboot_begin(struct machine *m)
+{
+    loop_timer_clear(m->loop, &m->poll_timer);
+    loop_timer_clear(m->loop, &m->health_timer);
+    m->state = MACHINE_REBOOTING;
+    app_stop(&m->app);
+    return m->state;
+}
+
+/* The slot holds the image and was read back. Order matters: first remember, then arm, so that a cut between the two
+ * finds a verified slot and only has to arm it again. */
+static enum machine_state act_installed(struct machine *m)
+{
+    enum slot_id slot = slot_other(m->booted);
+    struct slot_record *s = &m->store.slots[slot];
+    const struct stage_done *d = m->installed;
+
+    s->condition = SLOT_GOOD;
+    s->manifest = d->manifest;
+    memcpy(s->version, d->version, sizeof s->version);
+    s->installed_s = board.clock->wall_s();
+    s->app = d->app;
+    s->app_cnt = d->app.arg_cnt > 0;
+    m->store.state.slot_bytes_written += d->bytes_written;
+    m->store.state.trial_slot = 1 + (uint32_t)slot;
+    if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_save(&m->store, &m->cause) < 0 ||
+        activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
+        m->store.state.trial_slot = 0;
+        return install_failed(m);
+    }
+    log_info("slot %c is verified and armed: %s", 'A' + (int)slot, s->version);
+    return reboot_begin(m);
+}
+
+static enum machine_state act_restart(struct machine *m)
+{
+    struct err e;
+
+    (void)m;
+    if (board.reset->restart(&e) < 0)
+        log_error("restart: %s", e.text);
+    return MACHINE_REBOOTING;
+}
+
+/* --- trial -------------------------------------------------------------------------------------------------------- */
+
+static enum machine_state act_confirm(struct machine *m)
+{
+    if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
+        failure_record(m, "confirm", &m->cause, &booted_slot(m)->tag);
+        return MACHINE_TRIAL;
+    }
+    m->store.state.trial_slot = 0;
+    state_keep(m);
+    loop_timer_clear(m->loop, &m->health_timer);
+    log_info("slot %c is confirmed", 'A' + (int)m->booted);
+    poll_plan(m);
+    return MACHINE_IDLE;
+}
+
+/* Remember why before the boot record changes: a cut between the two finds a bad slot booted and goes back then. */
+static enum machine_state roll_back(struct machine *m, const char *event)
+{
+    failure_record(m, event, &m->cause, &booted_slot(m)->tag);
+    state_digest_fail(&m->store.state, &booted_slot(m)->tag);
+    booted_slot(m)->condition = SLOT_BAD;
+    m->store.state.trial_slot = 0;
+    slot_keep(m, m->booted);
+    state_keep(m);
+    if (activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0)
+        log_error("roll back: %s", m->cause.text);
+    return reboot_begin(m);
+}
+
+static enum machine_state act_trial_failed(struct machine *m)
+{
+    return roll_back(m, "trial");
+}
+
+static enum machine_state act_rollback(struct machine *m)
+{
+    worker_cancel(&m->worker);
+    err_set(&m->cause, ERR_APP, "rolled back by hand");
+    return roll_back(m, "rollback");
+}
+
+/* After its trial an app that is given up stays down until someone looks; the board is not switched under them. */
+static enum machine_state act_app_failed(struct machine *m)
+{
+    failure_record(m, "app", &m->cause, &booted_slot(m)->tag);
+    state_keep(m);
+    return m->state;
+}
+
+static enum machine_state act_none(struct machine *m)
+{
+    return m->state;
+}
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+typedef enum machine_state (*action)(struct machine *m);
+
+/* NULL: the event can't happen in that state, or is refused there when a person asks for it. */
+static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
+    [MACHINE_IDLE] =
+        {
+            [EVENT_POLL_DUE] = act_poll,
+            [EVENT_ASKED] = act_ask,
+            [EVENT_HEALTHY] = act_none,
+            [EVENT_UNHEALTHY] = act_app_failed,
+            [EVENT_APP_STOPPED] = act_none,
+            [EVENT_ROLLBACK] = act_rollback,
+        },
+    [MACHINE_POLLING] =
+        {
+            [EVENT_ASKED] = act_ask_while_polling,
+            [EVENT_RESOLVED] = act_resolved,
+            [EVENT_WORKER_FAILED] = act_poll_failed,
+            [EVENT_HEALTHY] = act_none,
+            [EVENT_UNHEALTHY] = act_app_failed,
+            [EVENT_APP_STOPPED] = act_none,
+            [EVENT_ROLLBACK] = act_rollback,
+        },
+    [MACHINE_INSTALLING] =
+        {
+            [EVENT_INSTALLED] = act_installed,
+            [EVENT_WORKER_FAILED] = act_install_failed,
+            [EVENT_HEALTHY] = act_none,
+            [EVENT_UNHEALTHY] = act_app_failed,
+            [EVENT_APP_STOPPED] = act_none,
+        },
+    [MACHINE_REBOOTING] =
+        {
+            [EVENT_HEALTHY] = act_none,
+            [EVENT_UNHEALTHY] = act_none,
+            [EVENT_APP_STOPPED] = act_restart,
+        },
+    [MACHINE_TRIAL] =
+        {
+            [EVENT_HEALTHY] = act_confirm,
+            [EVENT_UNHEALTHY] = act_trial_failed,
+            [EVENT_APP_STOPPED] = act_none,
+            [EVENT_CONFIRM] = act_confirm,
+            [EVENT_ROLLBACK] = act_rollback,
+        },
+};
+
+static const char *const state_names[MACHINE_STATE_CNT] = {
+    [MACHINE_IDLE] = "idle",           [MACHINE_POLLING] = "polling", [MACHINE_INSTALLING] = "installing",
+    [MACHINE_REBOOTING] = "rebooting", [MACHINE_TRIAL] = "trial",
+};
+
+static void machine_event(struct machine *m, enum machine_event ev)
+{
+    action act = table[m->state][ev];
+
+    ASSERT(act);
+    m->state = act(m);
+}
+
+/* --- what others tell --------------------------------------------------------------------------------------------- */
+
+static void on_progress(void *ctx, const struct stage_progress *p)
+{
+    ((struct machine *)ctx)->progress = *p;
+}
+
+static void on_resolved(void *ctx, const struct fetch_resolved *r)
+{
+    struct machine *m = ctx;
+
+    m->tag = *r;
+    machine_event(m, EVENT_RESOLVED);
+}
+
+static void on_done(void *ctx, const struct stage_done *d)
+{
+    struct machine *m = ctx;
+
+    m->installed = d;
+    machine_event(m, EVENT_INSTALLED);
+}
+
+static void on_failed(void *ctx, const struct err *cause)
+{
+    struct machine *m = ctx;
+
+    m->cause = *cause;
+    machine_event(m, EVENT_WORKER_FAILED);
+}
+
+static void exit_describe(const struct app *a, struct err *e)
+{
+    const struct app_exit *x = &a->last_exit;
+
+    if (!x->valid)
+        err_set(e, ERR_APP, "app could not be started; agentctl logs says why");
+    else
+        err_set(e, ERR_APP, "app %s %d after %llu.%llu s, %u times in a row",
+                x->by_signal ? "was ended by signal" : "exited with code", x->code,
+                (unsigned long long)(x->ran_ms / 1000), (unsigned long long)(x->ran_ms % 1000 / 100), a->crashes);
+}
+
+static void on_app(void *ctx, enum app_notice n)
+{
+    struct machine *m = ctx;
+
+    switch (n) {
+    case APP_IS_STABLE:
+        machine_event(m, EVENT_HEALTHY);
+        break;
+    case APP_CRASHED:
+        exit_describe(&m->app, &m->cause);
+        log_warning("%s", m->cause.text);
+        break;
+    case APP_GAVE_UP:
+        exit_describe(&m->app, &m->cause);
+        machine_event(m, EVENT_UNHEALTHY);
+        break;
+    case APP_STOPPED:
+        if (m->ending)
+            loop_stop(m->loop);
+        else
+            machine_event(m, EVENT_APP_STOPPED);
+        break;
+    }
+}
+
+static void health_due(void *ctx)
+{
+    machine_event(ctx, EVENT_HEALTHY);
+}
+
+/* --- start -------------------------------------------------------------------------------------------------------- */
+
+/* A version was armed, but the other slot is running: either it was never started (a cut before the boot record
+ * changed), or the boot loader used up its tries. */
+static int trial_missed(struct machine *m, struct err *e)
+{
+    enum slot_id slot = slot_other(m->booted);
+    struct bootrec r;
+    struct bootrec_health health;
+    int rc = board.bootrec->load(board.bootrec_arg, &r, &health, e);
+
+    if (rc < 0)
+        return rc;
+    if (r.first != slot) {
+        log_info("slot %c was verified but not armed: arming it now", 'A' + (int)slot);
+        rc = activate_arm(&board, slot, (uint8_t)m->conf->update.tries, e);
+        m->state = MACHINE_REBOOTING;
+        return rc;
+    }
+    err_set(&m->cause, ERR_BOOT, "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
+            'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
+    failure_record(m, "trial", &m->cause, &other_slot(m)->tag);
+    state_digest_fail(&m->store.state, &other_slot(m)->tag);
+    other_slot(m)->condition = SLOT_BAD;
+    m->store.state.trial_slot = 0;
+    slot_keep(m, slot);
+    state_keep(m);
+    return activate_roll_back(&board, slot, (uint8_t)m->conf->update.tries, e);
+}
+
+/* A slot without a record is the one that was flashed at the factory. */
+static bool slot_bootable(const struct slot_record *s)
+{
+    return s->condition == SLOT_GOOD || s->condition == SLOT_EMPTY;
+}
+
+/* What does it mean that this slot was booted? Leaves m->state at IDLE, TRIAL or REBOOTING. */
+static int boot_judge(struct machine *m, struct err *e)
+{
+    uint32_t trial = m->store.state.trial_slot;
+
+    if (trial == 1 + (uint32_t)m->booted) {
+        m->state = MACHINE_TRIAL;
+        return 0;
+    }
+    if (trial)
+        return trial_missed(m, e);
+    if (booted_slot(m)->condition == SLOT_BAD && slot_bootable(other_slot(m))) {
+        m->state = MACHINE_REBOOTING;
+        return activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, e);
+    }
+    return activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, e);
+}
+
+static void app_begin(struct machine *m)
+{
+    static char root[CONF_PATH_MAX];
+    struct err e = {0};
+    int rc;
+
+    if (!booted_slot(m)->app_cnt) {
+        if (m->state == MACHINE_TRIAL)
+            loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
+        return;
+    }
+    rc = board.app_root(m->booted, root, sizeof root, &e);
+    if (rc == 0)
+        rc = app_start(&m->app, &booted_slot(m)->app, root, &e);
+    if (rc < 0)
+        log_error("app: %s", e.text);
+}
+
+int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
+                  struct err *e)
+{
+    const struct worker_owner owner = {m, on_progress, on_resolved, on_done, on_failed};
+    int rc;
+
+    memset(m, 0, sizeof *m);
+    m->loop = loop;
+    m->conf = conf;
+    m->poll_timer = (struct loop_timer){.due = poll_due, .ctx = m};
+    m->health_timer = (struct loop_timer){.due = health_due, .ctx = m};
+    state_open(&m->store, board.store, conf->agent.state_dir);
+    worker_init(&m->worker, loop, conf_path, &owner);
+    app_init(&m->app, loop, &conf->app, conf->update.stable_s, CONFIG_APP_CRASH_BUDGET, on_app, m);
+    rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
+    if (rc == 0)
+        rc = boot_judge(m, e);
+    if (rc < 0)
+        return rc;
+    if (m->state == MACHINE_REBOOTING) {
+        machine_event(m, EVENT_APP_STOPPED);
+        return 0;
+    }
+    app_begin(m);
+    if (m->state == MACHINE_IDLE && conf->update.poll_interval_s && conf->registry.host[0])
+        loop_timer_set(loop, &m->poll_timer, 1000 + random_below(FIRST_POLL_MAX_S * 1000));
+    return 0;
+}
+
+/* --- what people ask ---------------------------------------------------------------------------------------------- */
+
+static int machine_ask(struct machine *m, enum machine_event ev, struct err *e)
+{
+    if (!table[m->state][ev])
+        return err_set(e, ERR_STATE, "not while the agent is %s", state_names[m->state]);
+    machine_event(m, ev);
+    return 0;
+}
+
+int machine_update(struct machine *m, struct err *e)
+{
+    if (!m->conf->registry.host[0])
+        return err_set(e, ERR_CONFIG, "no image to follow: set image under [registry] in agent.conf");
+    return machine_ask(m, EVENT_ASKED, e);
+}
+
+int machine_confirm(struct machine *m, struct err *e)
+{
+    if (m->state != MACHINE_TRIAL)
+        return err_set(e, ERR_STATE, "there is no version on trial");
+    return machine_ask(m, EVENT_CONFIRM, e);
+}
+
+int machine_rollback(struct machine *m, struct err *e)
+{
+    /* a board with no record at all was never updated: its other slot really is empty */
+    bool never_updated = booted_slot(m)->condition == SLOT_EMPTY && other_slot(m)->condition == SLOT_EMPTY;
+
+    if (never_updated || !slot_bootable(other_slot(m)))
+        return err_set(e, ERR_STATE, "slot %c holds no good version to go back to",
+                       'A' + (int)slot_other(m->booted));
+    return machine_ask(m, EVENT_ROLLBACK, e);
+}
+
+void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib)
+{
+    if (!worker_reap(&m->worker, pid, status, maxrss_kib))
+        (void)app_reap(&m->app, pid, status);
+}
+
+void machine_stop(struct machine *m)
+{
+    m->ending = true;
+    worker_cancel(&m->worker);
+    app_stop(&m->app);
+}
+
+/* --- status ------------------------------------------------------------------------------------------------------- */
+
+static void slot_status(const struct machine *m, enum slot_id slot, struct status_slot *out)
+{
+    static const char *const names[] = {"empty", "writing", "good", "bad"};
+    const struct slot_record *s = &m->store.slots[slot];
+    const char *name = names[s->condition];
+
+    if (slot == m->booted)
+        name = m->state == MACHINE_TRIAL ? "trial" : "active";
+    snprintf(out->state, sizeof out->state, "%s", name);
+    out->known = s->condition != SLOT_EMPTY;
+    out->digest = s->tag;
+    memcpy(out->version, s->version, sizeof out->version);
+    out->installed_s = s->installed_s;
+}
+
+static void detail_fill(const struct machine *m, struct status *out)
+{
+    static const char *const phases[] = {"", "reading the manifest", "", "sealing", "reading back"};
+    const struct stage_progress *p = &m->progress;
+
+    if (m->state != MACHINE_INSTALLING)
+        return;
+    if (p->phase == STAGE_LAYERS)
+        snprintf(out->detail, sizeof out->detail, "layer %u of %u, %.1f of %.1f MB", p->layer, p->layer_cnt,
+                 (double)p->bytes / 1e6, (double)p->bytes_total / 1e6);
+    else if (p->phase <= STAGE_VERIFYING)
+        snprintf(out->detail, sizeof out->detail, "%s", phases[p->phase]);
+    if (p->bytes_total)
+        out->percent = (uint32_t)(p->bytes * 100 / p->bytes_total);
+}
+
+static void roles_fill(const struct machine *m, struct status *out)
+{
+    for (int i = 0; i < WORKER_ROLE_CNT; i++) {
+        struct status_role *r = &out->roles[1 + i];
+
+        snprintf(r->name, sizeof r->name, "%s", worker_role_name((enum worker_role)i));
+        r->limit_kib = worker_role_limit_kib((enum worker_role)i);
+        r->peak_kib = m->worker.peak_kib[i];
+    }
+}
+
+static void app_fill(const struct machine *m, struct status *out)
+{
+    snprintf(out->app.state, sizeof out->app.state, "%s",
+             m->store.slots[m->booted].app_cnt ? app_state_name(m->app.state) : "none");
+    out->app.pid = m->app.pid;
+    if (m->app.pid)
+        out->app.up_s = (m->loop->now_ms() - m->app.started_ms) / 1000;
+    out->app.restarts = m->app.restarts;
+    out->app.last_exit = m->app.last_exit;
+}
+
+static void failure_fill(const struct machine *m, struct status *out)
+{
+    const struct state_failure *f = &m->store.state.failure;
+
+    snprintf(out->last_failure.cause, sizeof out->last_failure.cause, "%s", err_name(f->code));
+    memcpy(out->last_failure.text, f->text, sizeof out->last_failure.text);
+    memcpy(out->last_failure.event, f->event, sizeof out->last_failure.event);
+    out->last_failure.when_s = f->when_s;
+    out->last_failure.digest = f->digest;
+}
+
+void machine_status(struct machine *m, struct status *out)
+{
+    const struct conf_registry *r = &m->conf->registry;
+    struct bootrec rec;
+    struct bootrec_health health;
+    struct err e;
+
+    if (r->host[0])
+        snprintf(out->image, sizeof out->image, "%s/%s:%s", r->host, r->repository, r->tag);
+    out->plain_http = r->plain_http;
+    snprintf(out->state, sizeof out->state, "%s", state_names[m->state]);
+    detail_fill(m, out);
+    out->last_poll_s = m->polled_s;
+    out->next_poll_in_s = -1;
+    if (m->poll_timer.armed && m->poll_timer.at_ms > m->loop->now_ms())
+        out->next_poll_in_s = (int64_t)(m->poll_timer.at_ms - m->loop->now_ms()) / 1000;
+    out->tag_digest = m->tag.digest;
+    out->booted = m->booted;
+    slot_status(m, SLOT_A, &out->slots[SLOT_A]);
+    slot_status(m, SLOT_B, &out->slots[SLOT_B]);
+    if (board.bootrec->load(board.bootrec_arg, &rec, &health, &e) == 0)
+        for (int i = 0; i < SLOT_CNT; i++)
+            out->slots[i].tries_left = rec.left[i];
+    app_fill(m, out);
+    failure_fill(m, out);
+    roles_fill(m, out);
+    out->slot_bytes_written = m->store.state.slot_bytes_written;
+    out->state_writes = m->store.state.writes;
+}

@@ -1,0 +1,77 @@
+/* The update machine: one state table drives polling, installing, the trial of a new version, confirming and rolling
+ * back (agent/DESIGN.md, "Update machine").
+ *
+ *     IDLE -> POLLING -> INSTALLING -> REBOOTING ~~> TRIAL -> IDLE          confirmed
+ *       ^--------'-----------'                         '----> REBOOTING     rolled back
+ */
+#ifndef SLIPWAY_UPDATE_MACHINE_H
+#define SLIPWAY_UPDATE_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/conf.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "ctl/status.h"
+#include "hal/board.h"
+#include "sup/app.h"
+#include "update/state.h"
+#include "update/worker.h"
+
+enum machine_state {
+    MACHINE_IDLE = 0,
+    MACHINE_POLLING,
+    MACHINE_INSTALLING,
+    MACHINE_REBOOTING,
+    MACHINE_TRIAL,
+    MACHINE_STATE_CNT
+};
+
+enum machine_event {
+    EVENT_POLL_DUE = 0,
+    EVENT_ASKED,    /* agentctl update */
+    EVENT_RESOLVED, /* the tag's digest is known: m->tag */
+    EVENT_INSTALLED,
+    EVENT_WORKER_FAILED, /* m->cause */
+    EVENT_HEALTHY,       /* the app was up for the stable time, or the image starts none */
+    EVENT_UNHEALTHY,     /* the app was given up: m->cause */
+    EVENT_APP_STOPPED,
+    EVENT_CONFIRM, /* agentctl confirm */
+    EVENT_ROLLBACK, /* agentctl rollback */
+    MACHINE_EVENT_CNT
+};
+
+struct machine {
+    struct loop *loop;
+    const struct conf *conf;
+    struct state_store store;
+    struct worker worker;
+    struct app app;
+    enum machine_state state;
+    enum slot_id booted;
+    struct fetch_resolved tag; /* as last resolved */
+    bool asked;                /* a person wants this: try a failed digest again, install without `automatic` */
+    uint32_t poll_failures;    /* in a row */
+    int64_t polled_s;
+    struct stage_progress progress;
+    const struct stage_done *installed;
+    struct err cause;
+    bool ending; /* agentd itself is to end, once the app has */
+    struct loop_timer poll_timer, health_timer;
+};
+
+/* Read what is remembered, see what was booted and decide what that means, start the app, plan the first poll. */
+int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
+                  struct err *e);
+/* What agentctl asks for; ERR_STATE when it does not fit. */
+int machine_update(struct machine *m, struct err *e);
+int machine_confirm(struct machine *m, struct err *e);
+int machine_rollback(struct machine *m, struct err *e);
+void machine_status(struct machine *m, struct status *out);
+/* A child of agentd ended. */
+void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib);
+/* End the worker and the app; the loop is stopped when both are gone. */
+void machine_stop(struct machine *m);
+
+#endif

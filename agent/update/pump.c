@@ -1,0 +1,192 @@
+#include "update/pump.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "oci/fetch.h"
+#include "stream/frame.h"
+
+static int body_head(struct pump *p, struct err *e)
+{
+    struct frame head;
+    struct fetch_end end;
+    int rc = frame_read_head(p->body_fd, &head, e);
+
+    if (rc < 0)
+        return err_prefix(e, "fetch");
+    switch (head.type) {
+    case FRAME_BODY:
+        if (p->hash.len + head.len > p->size_max)
+            return err_set(e, ERR_SIZE, "body is longer than the %llu bytes it should have",
+                           (unsigned long long)p->size_max);
+        p->left = head.len;
+        p->state = PUMP_PAYLOAD;
+        return io_write_full(p->raw_fd, &(struct frame){.type = FRAME_RAW, .len = head.len}, sizeof head) < 0
+                   ? err_errno(e, "decode")
+                   : 0;
+    case FRAME_BODY_END:
+        rc = frame_read_fixed(p->body_fd, &head, &end, sizeof end, e);
+        if (rc < 0)
+            return err_prefix(e, "fetch");
+        p->media = end.media;
+        hash_end(&p->hash, &p->got);
+        p->state = PUMP_DONE;
+        return frame_write(p->raw_fd, FRAME_RAW_END, NULL, 0, e);
+    case FRAME_ERR:
+        return frame_read_err(p->body_fd, &head, e);
+    default:
+        return err_set(e, ERR_PEER, "fetch sent frame %u where a body was expected", head.type);
+    }
+}
+
+/* Hand on what lies at the front of the body's pipe and hash it. The pages are shared, not copied. */
+static int body_payload(struct pump *p, struct err *e)
+{
+    size_t want = p->left < PUMP_PIECE ? p->left : PUMP_PIECE;
+    ssize_t n = IO_RETRY(tee(p->body_fd, p->raw_fd, want, SPLICE_F_NONBLOCK));
+
+    if (n < 0 && errno == EAGAIN)
+        return 0;
+    if (n < 0)
+        return err_errno(e, "decode");
+    if (n == 0)
+        return err_set(e, ERR_PEER, "fetch ended in the middle of a body");
+    if (io_read_full(p->body_fd, p->piece, (size_t)n) != n)
+        return err_set(e, ERR_PEER, "fetch ended in the middle of a body");
+    hash_update(&p->hash, p->piece, (size_t)n);
+    p->bytes_total += (uint64_t)n;
+    p->left -= (uint32_t)n;
+    if (p->left == 0)
+        p->state = PUMP_HEAD;
+    if (p->tick)
+        p->tick(p->tick_ctx);
+    return 0;
+}
+
+/* Wait until decode has something to say, or the body moved a step. Returns 1 for the former, 0 for the latter. */
+static int pump_step(struct pump *p, struct err *e)
+{
+    bool moving = p->state == PUMP_HEAD || p->state == PUMP_PAYLOAD;
+    struct pollfd set[2] = {
+        {.fd = p->entries_fd, .events = POLLIN},
+        {.fd = moving ? (p->raw_full ? p->raw_fd : p->body_fd) : -1, .events = p->raw_full ? POLLOUT : POLLIN},
+    };
+    struct pollfd room = {.fd = p->raw_fd, .events = POLLOUT};
+
+    if (IO_RETRY(poll(set, 2, -1)) < 0)
+        return err_errno(e, "poll");
+    if (set[1].revents) {
+        if (p->raw_full || IO_RETRY(poll(&room, 1, 0)) > 0) {
+            int rc;
+
+            if (p->raw_full) {
+                p->raw_full = false;
+                return 0;
+            }
+            rc = p->state == PUMP_HEAD ? body_head(p, e) : body_payload(p, e);
+            if (rc < 0)
+                return rc;
+        } else {
+            p->raw_full = true;
+        }
+    }
+    return set[0].revents ? 1 : 0;
+}
+
+static int pump_wait(struct pump *p, struct err *e)
+{
+    int rc;
+
+    do
+        rc = pump_step(p, e);
+    while (rc == 0);
+    return rc;
+}
+
+static int pump_read(struct entry_pipe *pipe, void *buf, uint32_t len, struct err *e)
+{
+    struct pump *p = (struct pump *)pipe;
+    uint32_t done = 0;
+
+    while (done < len) {
+        ssize_t n;
+        int rc = pump_wait(p, e);
+
+        if (rc < 0)
+            return rc;
+        n = IO_RETRY(read(p->entries_fd, (uint8_t *)buf + done, len - done));
+        if (n < 0)
+            return err_errno(e, "decode");
+        if (n == 0)
+            return err_set(e, ERR_PEER, "decode ended without a word");
+        done += (uint32_t)n;
+    }
+    return 0;
+}
+
+static int64_t pump_move(struct entry_pipe *pipe, int fd, uint64_t len, struct err *e)
+{
+    struct pump *p = (struct pump *)pipe;
+    ssize_t n;
+    int rc = pump_wait(p, e);
+
+    if (rc < 0)
+        return rc;
+    n = IO_RETRY(splice(p->entries_fd, NULL, fd, NULL, len, SPLICE_F_MOVE));
+    if (n < 0)
+        return err_errno(e, "write");
+    if (n == 0)
+        return err_set(e, ERR_PEER, "decode ended in the middle of a file");
+    return n;
+}
+
+void pump_init(struct pump *p, int body_fd, int raw_fd, int entries_fd)
+{
+    memset(p, 0, sizeof *p);
+    p->entries.read = pump_read;
+    p->entries.move = pump_move;
+    p->body_fd = body_fd;
+    p->raw_fd = raw_fd;
+    p->entries_fd = entries_fd;
+}
+
+void pump_begin(struct pump *p, uint64_t size_max)
+{
+    p->state = PUMP_HEAD;
+    p->raw_full = false;
+    p->size_max = size_max;
+    hash_begin(&p->hash);
+}
+
+static int entries_discard(struct pump *p, struct err *e)
+{
+    ssize_t n = IO_RETRY(read(p->entries_fd, p->piece, sizeof p->piece));
+
+    if (n <= 0)
+        return err_set(e, ERR_PEER, "decode ended without a word");
+    return 0;
+}
+
+int pump_finish(struct pump *p, const struct digest *want, struct err *e)
+{
+    char want_text[DIGEST_TEXT_LEN], got_text[DIGEST_TEXT_LEN];
+
+    while (p->state != PUMP_DONE) {
+        int rc = pump_step(p, e);
+
+        if (rc == 1)
+            rc = entries_discard(p, e);
+        if (rc < 0)
+            return rc;
+    }
+    p->state = PUMP_IDLE;
+    if (digest_compare(want, &p->got) == VERDICT_MATCH)
+        return 0;
+    digest_format(want, want_text);
+    digest_format(&p->got, got_text);
+    return err_set(e, ERR_DIGEST, "digest mismatch: want %s, got %s", want_text, got_text);
+}

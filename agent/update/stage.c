@@ -1,0 +1,369 @@
+#include "update/stage.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hal/board.h"
+#include "oci/fetch.h"
+#include "oci/image.h"
+#include "slot/disk.h"
+#include "slot/tree.h"
+#include "stream/job.h"
+#include "update/pump.h"
+
+#define PROGRESS_MS 500
+#define MANIFEST_MAX ((uint64_t)CONFIG_OCI_JSON_MAX_KB * 1024)
+
+struct stage {
+    const struct conf *conf;
+    const char *place;
+    char toc_path[CONF_PATH_MAX + 16];
+    struct pump pump;
+    struct entry entry;
+    struct slot_tree *tree;
+    struct slot_disk disk;
+    struct oci_index_choice choice;
+    struct oci_manifest manifest;
+    struct oci_config config;
+    struct stage_progress progress;
+    uint64_t progress_at_ms;
+    uint64_t bytes_hashed;
+    uint64_t content_max;
+};
+
+static void progress_send(struct stage *s)
+{
+    struct err ignored;
+
+    s->progress.bytes = s->pump.bytes_total;
+    s->progress_at_ms = board.clock->boot_ms();
+    /* agentd watches this process anyway: progress lost is nothing lost */
+    (void)frame_write(STAGE_FD_REPORT, FRAME_PROGRESS, &s->progress, sizeof s->progress, &ignored);
+}
+
+static void progress_tick(void *ctx)
+{
+    struct stage *s = ctx;
+
+    if (board.clock->boot_ms() - s->progress_at_ms >= PROGRESS_MS)
+        progress_send(s);
+}
+
+static void phase_enter(struct stage *s, enum stage_phase phase)
+{
+    s->progress.phase = phase;
+    progress_send(s);
+}
+
+/* Ask fetch for a body and decode to do `job` with it. */
+static int transfer_begin(struct stage *s, const struct fetch_request *request, const struct job *job, struct err *e)
+{
+    int rc = frame_write(STAGE_FD_REQUEST, FRAME_REQUEST, request, sizeof *request, e);
+
+    if (rc == 0)
+        rc = frame_write(STAGE_FD_RAW, FRAME_JOB, job, sizeof *job, e);
+    if (rc == 0)
+        pump_begin(&s->pump, request->size);
+    return rc;
+}
+
+static int head_read(struct stage *s, struct frame *head, struct err *e)
+{
+    return s->pump.entries.read(&s->pump.entries, head, sizeof *head, e);
+}
+
+/* Read a payload of a fixed size; the head has come. */
+static int fixed_read(struct stage *s, const struct frame *head, void *out, uint32_t len, struct err *e)
+{
+    if (head->len != len)
+        return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
+    return s->pump.entries.read(&s->pump.entries, out, len, e);
+}
+
+/* decode refused the blob. When the blob is not what it was asked for by, that is the better reason. */
+static int job_refused(struct stage *s, const struct frame *head, const struct digest *want, struct err *e)
+{
+    struct err refusal, finish;
+    int rc = fixed_read(s, head, &refusal, sizeof refusal, e);
+
+    if (rc < 0)
+        return rc;
+    refusal.text[sizeof refusal.text - 1] = '\0';
+    rc = pump_finish(&s->pump, want, &finish);
+    if (rc < 0) {
+        *e = finish;
+        return rc;
+    }
+    return err_set(e, refusal.code < 0 ? refusal.code : ERR_PEER, "%s", refusal.text);
+}
+
+static int job_end_read(struct stage *s, const struct frame *head, const struct digest *want, struct err *e)
+{
+    struct job_end end;
+    int rc;
+
+    if (head->type == FRAME_ERR)
+        return job_refused(s, head, want, e);
+    if (head->type != FRAME_JOB_END)
+        return err_set(e, ERR_PEER, "decode sent frame %u at the end of a job", head->type);
+    rc = fixed_read(s, head, &end, sizeof end, e);
+    if (rc < 0)
+        return rc;
+    s->bytes_hashed += end.tar_len;
+    rc = pump_finish(&s->pump, want, e);
+    s->bytes_hashed += s->pump.hash.len;
+    return rc;
+}
+
+/* Fetch a JSON document and have decode parse it into `out`. Believed only once its digest matched. */
+static int document_get(struct stage *s, enum job_kind kind, const struct fetch_request *request, void *out,
+                        uint32_t len, struct err *e)
+{
+    struct job job = {.kind = kind, .codec = CODEC_NONE, .size = request->size};
+    struct frame head;
+    int rc = transfer_begin(s, request, &job, e);
+
+    if (rc == 0)
+        rc = head_read(s, &head, e);
+    if (rc < 0)
+        return rc;
+    if (head.type == FRAME_ERR)
+        return job_refused(s, &head, &request->digest, e);
+    if (head.type != FRAME_RESULT)
+        return err_set(e, ERR_PEER, "decode sent frame %u where a result was expected", head.type);
+    rc = fixed_read(s, &head, out, len, e);
+    if (rc == 0)
+        rc = head_read(s, &head, e);
+    if (rc == 0)
+        rc = job_end_read(s, &head, &request->digest, e);
+    return rc;
+}
+
+static int image_resolve(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
+{
+    struct fetch_request request = {.kind = FETCH_MANIFEST, .digest = *digest, .size = MANIFEST_MAX};
+    struct oci_manifest *m = &s->manifest;
+    int rc;
+
+    s->choice = (struct oci_index_choice){.digest = *digest, .size = MANIFEST_MAX, .media = media};
+    if (media == MEDIA_OCI_INDEX || media == MEDIA_DOCKER_INDEX) {
+        rc = document_get(s, JOB_INDEX, &request, &s->choice, sizeof s->choice, e);
+        if (rc < 0)
+            return err_prefix(e, "index");
+        if (s->choice.size > MANIFEST_MAX)
+            return err_set(e, ERR_LIMIT, "manifest of %" PRIu64 " bytes, this build takes %" PRIu64, s->choice.size,
+                           MANIFEST_MAX);
+        request.digest = s->choice.digest;
+        request.size = s->choice.size;
+    }
+    rc = document_get(s, JOB_MANIFEST, &request, m, sizeof *m, e);
+    if (rc < 0)
+        return err_prefix(e, "manifest");
+    if (m->layer_cnt == 0 || m->layer_cnt > CONFIG_OCI_LAYER_MAX)
+        return err_set(e, ERR_PEER, "decode gave a manifest of %u layers", m->layer_cnt);
+    request = (struct fetch_request){.kind = FETCH_BLOB, .digest = m->config.digest, .size = m->config.size};
+    if (m->config.size > MANIFEST_MAX)
+        return err_set(e, ERR_LIMIT, "config of %" PRIu64 " bytes, this build takes %" PRIu64, m->config.size,
+                       MANIFEST_MAX);
+    rc = document_get(s, JOB_CONFIG, &request, &s->config, sizeof s->config, e);
+    if (rc < 0)
+        return err_prefix(e, "config");
+    if (s->config.diff_cnt != m->layer_cnt)
+        return err_set(e, ERR_FORMAT, "config has %u diff_ids, manifest has %u layers", s->config.diff_cnt,
+                       m->layer_cnt);
+    s->config.version[sizeof s->config.version - 1] = '\0';
+    s->config.disk[sizeof s->config.disk - 1] = '\0';
+    for (uint32_t i = 0; i < m->layer_cnt; i++)
+        s->progress.bytes_total += m->layers[i].size;
+    return 0;
+}
+
+static int layer_begin(struct stage *s, uint32_t i, struct err *e)
+{
+    const struct oci_blob *blob = &s->manifest.layers[i];
+    struct fetch_request request = {.kind = FETCH_BLOB, .digest = blob->digest, .size = blob->size};
+    struct job job = {
+        .kind = JOB_LAYER,
+        .codec = blob->codec,
+        .size = blob->size,
+        .content_max = s->content_max,
+        .diff_id = s->config.diff_ids[i],
+    };
+
+    snprintf(job.only, sizeof job.only, "%s", s->config.disk);
+    s->progress.layer = s->manifest.layer_cnt - i;
+    s->progress.layer_cnt = s->manifest.layer_cnt;
+    return transfer_begin(s, &request, &job, e);
+}
+
+/* Give each entry of the layer to `apply`. */
+static int layer_stream(struct stage *s, uint32_t i, int (*apply)(struct stage *s, struct content *c, struct err *e),
+                        struct err *e)
+{
+    struct frame head;
+    int rc = layer_begin(s, i, e);
+
+    while (rc == 0) {
+        struct content content = {.pipe = &s->pump.entries};
+
+        rc = head_read(s, &head, e);
+        if (rc < 0)
+            return rc;
+        if (head.type != FRAME_ENTRY)
+            return job_end_read(s, &head, &s->manifest.layers[i].digest, e);
+        rc = entry_read(&s->pump.entries, &head, &s->entry, e);
+        if (rc < 0)
+            return rc;
+        if (s->entry.type == ENTRY_NODE && s->entry.node.type == NODE_FILE)
+            content.left = s->entry.node.size;
+        rc = apply(s, &content, e);
+        progress_tick(s);
+    }
+    return rc;
+}
+
+static int tree_apply(struct stage *s, struct content *c, struct err *e)
+{
+    return slot_tree_entry(s->tree, &s->entry, c, e);
+}
+
+static int tree_layer(struct stage *s, uint32_t i, struct err *e)
+{
+    bool again = false;
+    int rc = slot_tree_layer(s->tree, e);
+
+    do {
+        if (rc == 0)
+            rc = layer_stream(s, i, tree_apply, e);
+        if (rc == 0)
+            rc = slot_tree_layer_end(s->tree, &again, e);
+        if (rc == 0 && again)
+            rc = slot_tree_layer_again(s->tree, e);
+    } while (rc == 0 && again);
+    return rc;
+}
+
+static int tree_install(struct stage *s, struct err *e)
+{
+    int needs_cnt = 0;
+    int rc = slot_tree_begin(s->tree, board.tree, s->place, s->toc_path, &s->content_max, e);
+
+    for (uint32_t i = s->manifest.layer_cnt; rc == 0 && i-- > 0;) {
+        rc = tree_layer(s, i, e);
+        if (rc < 0)
+            err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
+    }
+    while (needs_cnt < BOARD_NEEDS_MAX && board.needs[needs_cnt])
+        needs_cnt++;
+    if (rc == 0) {
+        phase_enter(s, STAGE_SEALING);
+        rc = slot_tree_seal(s->tree, board.needs, needs_cnt, e);
+    }
+    if (rc == 0) {
+        phase_enter(s, STAGE_VERIFYING);
+        rc = slot_tree_verify(s->tree, board.tree, s->place, s->toc_path, e);
+    }
+    if (rc < 0)
+        slot_tree_abort(s->tree);
+    return rc;
+}
+
+static int disk_apply(struct stage *s, struct content *c, struct err *e)
+{
+    if (s->entry.type != ENTRY_NODE || s->entry.node.type != NODE_FILE)
+        return err_set(e, ERR_POLICY, "%s is not a regular file", s->config.disk);
+    return slot_disk_write(&s->disk, s->entry.node.size, c, e);
+}
+
+static int disk_install(struct stage *s, struct err *e)
+{
+    int rc = slot_disk_begin(&s->disk, board.disk, s->place, e);
+
+    s->content_max = UINT64_MAX;
+    for (uint32_t i = s->manifest.layer_cnt; rc == 0 && s->disk.len == 0 && i-- > 0;) {
+        rc = layer_stream(s, i, disk_apply, e);
+        if (rc < 0)
+            err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
+    }
+    if (rc == 0 && s->disk.len == 0)
+        rc = err_set(e, ERR_ABSENT, "no layer has the file %s that label dev.slipway.disk names", s->config.disk);
+    if (rc == 0) {
+        phase_enter(s, STAGE_SEALING);
+        rc = slot_disk_seal(&s->disk, e);
+    }
+    if (rc == 0) {
+        phase_enter(s, STAGE_VERIFYING);
+        rc = slot_disk_verify(&s->disk, e);
+    }
+    if (rc < 0)
+        slot_disk_abort(&s->disk);
+    return rc;
+}
+
+static int install(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
+{
+    int rc;
+
+    phase_enter(s, STAGE_RESOLVING);
+    rc = image_resolve(s, digest, media, e);
+    if (rc < 0)
+        return rc;
+    if (s->conf->slots.disk && !s->config.disk[0])
+        return err_set(e, ERR_POLICY, "slots are of kind disk, but the image has no label dev.slipway.disk");
+    if (!s->conf->slots.disk && s->config.disk[0])
+        return err_set(e, ERR_POLICY, "image has label dev.slipway.disk, but slots are of kind tree");
+    phase_enter(s, STAGE_LAYERS);
+    return s->conf->slots.disk ? disk_install(s, e) : tree_install(s, e);
+}
+
+static void done_send(struct stage *s, struct err *e)
+{
+    static struct stage_done done;
+    struct slot_tree_stats stats = {0};
+
+    if (!s->conf->slots.disk)
+        slot_tree_stats(s->tree, &stats);
+    done.manifest = s->choice.digest;
+    snprintf(done.version, sizeof done.version, "%s", s->config.version);
+    done.app = s->config.app;
+    done.bytes_fetched = s->pump.bytes_total;
+    done.bytes_written = s->conf->slots.disk ? s->disk.len : stats.bytes_written;
+    done.nodes = stats.nodes;
+    done.bytes_hashed = s->bytes_hashed;
+    if (frame_write(STAGE_FD_REPORT, FRAME_DONE, &done, sizeof done, e) < 0)
+        log_error("%s", e->text);
+}
+
+int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media)
+{
+    const char *own[SLOT_CNT] = {conf->slots.a, conf->slots.b};
+    struct stage *s = calloc(1, sizeof *s);
+    struct err e = {0}, sent;
+
+    log_role("stage");
+    signal(SIGPIPE, SIG_IGN);
+    hash_start();
+    if (!s || !(s->tree = slot_tree_new())) {
+        err_set(&e, ERR_LIMIT, "stage does not fit under CONFIG_MEM_STAGE_KB=%d", CONFIG_MEM_STAGE_KB);
+        (void)frame_write_err(STAGE_FD_REPORT, &e, &sent);
+        return 1;
+    }
+    s->conf = conf;
+    s->place = own[slot][0] ? own[slot] : board.slots[slot];
+    s->disk.fd = -1;
+    snprintf(s->toc_path, sizeof s->toc_path, "%s/toc-%c", conf->agent.state_dir, 'a' + (int)slot);
+    pump_init(&s->pump, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES);
+    s->pump.tick = progress_tick;
+    s->pump.tick_ctx = s;
+    if (install(s, digest, media, &e) < 0) {
+        if (frame_write_err(STAGE_FD_REPORT, &e, &sent) < 0)
+            log_error("%s", e.text);
+        return 1;
+    }
+    done_send(s, &e);
+    return 0;
+}

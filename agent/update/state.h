@@ -1,0 +1,62 @@
+/* What the agent remembers across restarts (agent/FORMAT.md, "State"): one record for the machine and one for each
+ * slot. */
+#ifndef SLIPWAY_UPDATE_STATE_H
+#define SLIPWAY_UPDATE_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/app_spec.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "hal/bootrec.h"
+#include "update/record.h"
+
+#define STATE_FAILED_MAX 8
+
+struct state_failure {
+    int32_t code; /* enum err_code or a negative errno; 0: none */
+    char event[16];
+    char text[ERR_TEXT_MAX];
+    int64_t when_s;
+    struct digest digest; /* of the tag; zero: none concerned */
+};
+
+struct state {
+    uint32_t trial_slot; /* 1 + enum slot_id of the slot on trial; 0: none */
+    uint32_t failed_cnt; /* of all time; failed[] holds the newest */
+    struct digest failed[STATE_FAILED_MAX]; /* digests not to be tried again by themselves */
+    struct state_failure failure; /* the last one */
+    uint64_t slot_bytes_written;
+    uint32_t writes; /* of records, for life */
+    uint32_t zero;
+};
+
+enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD };
+
+struct slot_record {
+    uint32_t condition; /* enum slot_condition */
+    uint32_t app_cnt;   /* 1: app is filled */
+    struct digest tag;  /* what the tag resolved to: index or manifest */
+    struct digest manifest;
+    char version[64];
+    int64_t installed_s;
+    struct app_spec app;
+};
+
+struct state_store {
+    struct record state_record, slot_records[SLOT_CNT];
+    struct state state;
+    struct slot_record slots[SLOT_CNT];
+};
+
+/* Read all records; damaged ones are zeroed, and said in the log. */
+void state_open(struct state_store *s, const struct store_ops *store, const char *dir);
+int state_save(struct state_store *s, struct err *e);
+int state_slot_save(struct state_store *s, enum slot_id slot, struct err *e);
+
+bool state_digest_failed(const struct state *s, const struct digest *d);
+void state_digest_fail(struct state *s, const struct digest *d);
+void state_digest_forgive(struct state *s, const struct digest *d);
+
+#endif

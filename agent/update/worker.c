@@ -1,0 +1,300 @@
+#include "update/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "stream/frame.h"
+
+#define ROLE_FD_MAX 5
+#define PIPE_WISH (256 * 1024)
+
+static const struct {
+    const char *name;
+    uint32_t limit_kib;
+} roles[WORKER_ROLE_CNT] = {
+    [WORKER_FETCH] = {"fetch", CONFIG_MEM_FETCH_KB},
+    [WORKER_STAGE] = {"stage", CONFIG_MEM_STAGE_KB},
+    [WORKER_DECODE] = {"decode", CONFIG_MEM_DECODE_KB},
+};
+
+const char *worker_role_name(enum worker_role r)
+{
+    return roles[r].name;
+}
+
+uint32_t worker_role_limit_kib(enum worker_role r)
+{
+    return roles[r].limit_kib;
+}
+
+/* Between fork and exec. Descriptors 3.. become fds[0..cnt); everything else is closed by O_CLOEXEC. */
+static void role_exec(enum worker_role role, const int *fds, int cnt, char *const argv[])
+{
+    /* the sanitizers' own memory is no part of what is limited */
+    static const bool limited = !IS_ENABLED(__SANITIZE_ADDRESS__);
+    struct rlimit data = {roles[role].limit_kib * 1024ul, roles[role].limit_kib * 1024ul};
+    int high[ROLE_FD_MAX];
+
+    for (int i = 0; i < cnt; i++)
+        if ((high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64)) < 0)
+            _exit(126);
+    for (int i = 0; i < cnt; i++)
+        if (dup2(high[i], 3 + i) < 0)
+            _exit(126);
+    if (limited && setrlimit(RLIMIT_DATA, &data) < 0)
+        _exit(126);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execv("/proc/self/exe", argv);
+    _exit(127);
+}
+
+static int role_start(struct worker *w, enum worker_role role, const int *fds, int cnt, char *const argv[],
+                      struct err *e)
+{
+    pid_t pid = fork();
+
+    if (pid < 0)
+        return err_errno(e, "start %s", roles[role].name);
+    if (pid == 0)
+        role_exec(role, fds, cnt, argv);
+    w->pids[role] = pid;
+    return 0;
+}
+
+static void pipes_close(int (*pipes)[2], int cnt)
+{
+    for (int i = 0; i < cnt; i++)
+        for (int k = 0; k < 2; k++)
+            if (pipes[i][k] >= 0)
+                close(pipes[i][k]);
+}
+
+static int pipes_open(int (*pipes)[2], int cnt, struct err *e)
+{
+    for (int i = 0; i < cnt; i++)
+        pipes[i][0] = pipes[i][1] = -1;
+    for (int i = 0; i < cnt; i++) {
+        if (pipe2(pipes[i], O_CLOEXEC) < 0) {
+            pipes[i][0] = pipes[i][1] = -1;
+            pipes_close(pipes, i);
+            return err_errno(e, "pipe");
+        }
+        /* larger pipes only save switches; a kernel that refuses keeps its own size */
+        (void)fcntl(pipes[i][0], F_SETPIPE_SZ, PIPE_WISH);
+    }
+    return 0;
+}
+
+void worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner)
+{
+    memset(w, 0, sizeof *w);
+    w->loop = loop;
+    w->conf_path = conf_path;
+    w->owner = *owner;
+    w->report_fd = -1;
+    w->request_fd = -1;
+}
+
+bool worker_busy(const struct worker *w)
+{
+    for (int i = 0; i < WORKER_ROLE_CNT; i++)
+        if (w->pids[i])
+            return true;
+    return w->report_fd >= 0;
+}
+
+static void channels_close(struct worker *w)
+{
+    if (w->report_fd >= 0) {
+        loop_fd_remove(w->loop, w->report_fd);
+        close(w->report_fd);
+        w->report_fd = -1;
+    }
+    if (w->request_fd >= 0) {
+        close(w->request_fd);
+        w->request_fd = -1;
+    }
+}
+
+static void roles_kill(struct worker *w)
+{
+    for (int i = 0; i < WORKER_ROLE_CNT; i++)
+        if (w->pids[i])
+            kill(w->pids[i], SIGKILL);
+}
+
+void worker_cancel(struct worker *w)
+{
+    w->ended = true;
+    channels_close(w);
+    roles_kill(w);
+}
+
+static void worker_fail(struct worker *w, const struct err *cause)
+{
+    if (w->ended)
+        return;
+    worker_cancel(w);
+    w->owner.failed(w->owner.ctx, cause);
+}
+
+static int report_handle(struct worker *w, struct err *e)
+{
+    static union {
+        struct stage_progress progress;
+        struct fetch_resolved resolved;
+        struct stage_done done;
+    } u;
+    struct frame head;
+    int rc = frame_read_head(w->report_fd, &head, e);
+
+    if (rc < 0)
+        return rc;
+    switch (head.type) {
+    case FRAME_PROGRESS:
+        rc = frame_read_fixed(w->report_fd, &head, &u.progress, sizeof u.progress, e);
+        if (rc == 0)
+            w->owner.progress(w->owner.ctx, &u.progress);
+        return rc;
+    case FRAME_RESOLVED:
+        rc = frame_read_fixed(w->report_fd, &head, &u.resolved, sizeof u.resolved, e);
+        if (rc < 0)
+            return rc;
+        worker_cancel(w);
+        w->owner.resolved(w->owner.ctx, &u.resolved);
+        return 0;
+    case FRAME_DONE:
+        rc = frame_read_fixed(w->report_fd, &head, &u.done, sizeof u.done, e);
+        if (rc < 0)
+            return rc;
+        worker_cancel(w);
+        w->owner.done(w->owner.ctx, &u.done);
+        return 0;
+    case FRAME_ERR:
+        return frame_read_err(w->report_fd, &head, e);
+    default:
+        return err_set(e, ERR_PEER, "the worker sent frame %u", head.type);
+    }
+}
+
+static void report_ready(void *ctx, short revents)
+{
+    struct worker *w = ctx;
+    struct err e = {0};
+
+    (void)revents;
+    if (report_handle(w, &e) < 0)
+        worker_fail(w, &e);
+}
+
+static int started(struct worker *w, int rc, int report_fd, const struct err *e)
+{
+    if (rc < 0) {
+        (void)e;
+        close(report_fd);
+        roles_kill(w);
+        return rc;
+    }
+    w->ended = false;
+    w->report_fd = report_fd;
+    loop_fd_add(w->loop, report_fd, POLLIN, report_ready, w);
+    return 0;
+}
+
+int worker_poll(struct worker *w, struct err *e)
+{
+    enum { REQUEST, BODY, PIPE_CNT };
+    char *argv[] = {"slipway", "fetch", "-c", (char *)(uintptr_t)w->conf_path, NULL};
+    struct fetch_request request = {.kind = FETCH_RESOLVE};
+    int p[PIPE_CNT][2];
+    int rc = pipes_open(p, PIPE_CNT, e);
+
+    if (rc < 0)
+        return rc;
+    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, argv, e);
+    close(p[REQUEST][0]);
+    close(p[BODY][1]);
+    w->request_fd = p[REQUEST][1];
+    if (rc == 0)
+        rc = frame_write(w->request_fd, FRAME_REQUEST, &request, sizeof request, e);
+    if (rc < 0) {
+        close(w->request_fd);
+        w->request_fd = -1;
+    }
+    return started(w, rc, p[BODY][0], e);
+}
+
+int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media, struct err *e)
+{
+    enum { REQUEST, BODY, RAW, ENTRIES, REPORT, PIPE_CNT };
+    char *conf = (char *)(uintptr_t)w->conf_path;
+    char digest_text[DIGEST_TEXT_LEN], media_text[12];
+    char *fetch[] = {"slipway", "fetch", "-c", conf, NULL};
+    char *decode[] = {"slipway", "decode", "-c", conf, NULL};
+    char *stage[] = {"slipway", "stage", "-c",       conf, "-s",       slot == SLOT_A ? "A" : "B",
+                     "-d",      digest_text, "-m", media_text, NULL};
+    int p[PIPE_CNT][2];
+    int rc = pipes_open(p, PIPE_CNT, e);
+
+    if (rc < 0)
+        return rc;
+    digest_format(digest, digest_text);
+    snprintf(media_text, sizeof media_text, "%u", media);
+    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, fetch, e);
+    if (rc == 0)
+        rc = role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1]}, 2, decode, e);
+    if (rc == 0)
+        rc = role_start(w, WORKER_STAGE,
+                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], p[REPORT][1]}, 5, stage, e);
+    pipes_close(p, REPORT);
+    close(p[REPORT][1]);
+    return started(w, rc, p[REPORT][0], e);
+}
+
+/* Its report, if it made one, still lies in the pipe and comes first. */
+static void reporter_ended(struct worker *w, enum worker_role role, int status)
+{
+    struct err e = {0};
+
+    while (!w->ended && w->report_fd >= 0) {
+        struct pollfd more = {.fd = w->report_fd, .events = POLLIN};
+
+        if (IO_RETRY(poll(&more, 1, 0)) <= 0 || !(more.revents & POLLIN))
+            break;
+        report_ready(w, POLLIN);
+    }
+    if (w->ended)
+        return;
+    if (WIFSIGNALED(status))
+        err_set(&e, ERR_PEER, "%s was ended by signal %d", roles[role].name, WTERMSIG(status));
+    else
+        err_set(&e, ERR_PEER, "%s ended with code %d and no report", roles[role].name, WEXITSTATUS(status));
+    worker_fail(w, &e);
+}
+
+bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib)
+{
+    for (int i = 0; i < WORKER_ROLE_CNT; i++) {
+        enum worker_role role = (enum worker_role)i;
+
+        if (w->pids[i] != pid)
+            continue;
+        w->pids[i] = 0;
+        if (maxrss_kib > (long)w->peak_kib[i])
+            w->peak_kib[i] = (uint32_t)maxrss_kib;
+        if (role == WORKER_STAGE || (role == WORKER_FETCH && w->request_fd >= 0))
+            reporter_ended(w, role, status);
+        return true;
+    }
+    return false;
+}

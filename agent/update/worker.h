@@ -1,0 +1,52 @@
+/* The update worker: the short-lived processes that agentd starts, watches and reaps. Each role is this same binary
+ * executed again, with its own ceiling on anonymous memory (RLIMIT_DATA, CONFIG_MEM_*_KB); when it ends, its memory
+ * is gone. One worker at a time: either a poll (fetch alone) or a deployment (fetch, stage, decode).
+ */
+#ifndef SLIPWAY_UPDATE_WORKER_H
+#define SLIPWAY_UPDATE_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/loop.h"
+#include "hal/bootrec.h"
+#include "oci/fetch.h"
+#include "update/stage.h"
+
+enum worker_role { WORKER_FETCH = 0, WORKER_STAGE, WORKER_DECODE, WORKER_ROLE_CNT };
+
+/* What the owner is told. Every worker that was started ends in exactly one of the last three. */
+struct worker_owner {
+    void *ctx;
+    void (*progress)(void *ctx, const struct stage_progress *p);
+    void (*resolved)(void *ctx, const struct fetch_resolved *r);
+    void (*done)(void *ctx, const struct stage_done *d);
+    void (*failed)(void *ctx, const struct err *cause);
+};
+
+struct worker {
+    struct loop *loop;
+    const char *conf_path;
+    struct worker_owner owner;
+    pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
+    int report_fd;  /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
+    int request_fd; /* to fetch in a poll; -1 */
+    bool ended;     /* the owner was told the end */
+    uint32_t peak_kib[WORKER_ROLE_CNT]; /* highest resident size seen, over all runs */
+};
+
+void worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner);
+bool worker_busy(const struct worker *w);
+int worker_poll(struct worker *w, struct err *e);
+int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media, struct err *e);
+/* End it without telling the owner. */
+void worker_cancel(struct worker *w);
+/* A child of agentd ended, its peak resident size as wait4(2) gives it; true when it was the worker's. */
+bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib);
+const char *worker_role_name(enum worker_role r);
+uint32_t worker_role_limit_kib(enum worker_role r);
+
+#endif
