@@ -17,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := all
 
 # Goals that need no board's configuration.
-no_config := help clean setup lint size unit defconfig
+no_config := help clean setup lint size unit defconfig demo check bench
 ifneq ($(filter-out $(no_config),$(or $(MAKECMDGOALS),all)),)
 include $(OUT)/.config
 endif
@@ -184,14 +184,14 @@ lint:
 	@toolchain/checks/format
 	@toolchain/checks/defconfig $(boards)
 
-# Theirs to define, ours to start.
-export BOARD OUT
-demo: all
-	@tests/demo
-check: all
+# These install what they need and build what they use.
+demo:
+	@tests/demo $(if $(filter command environment,$(firstword $(origin BOARD))),$(BOARD),qemu-armv7)
+check:
 	@tests/run
-bench: all
+bench:
 	@tests/bench/run
+
 image: all
 	@boards/image $(BOARD)
 
@@ -211,7 +211,9 @@ help:
 #: make unit                 build and run the unit tests
 #: make lint                 includes, tree, format and defconfigs as they ought to be
 #: make size [BOARD=x]       flash and RAM of every board, or of one
-#: make check demo bench     tests/run, tests/demo, tests/bench/run
+#: make demo [BOARD=sim]     play the whole story, on the emulated armv7 board or on this machine
+#: make check                all tests
+#: make bench                speed and memory, measured against the tools that people have
 #: make image BOARD=x        boards/image: a disk image for a board
 #: make menuconfig | defconfig | savedefconfig | oldconfig BOARD=x
 #: make clean                remove out/

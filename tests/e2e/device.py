@@ -1,0 +1,175 @@
+"""A device that runs the agent: the host's simulated board, or an emulated one. Both are asked in the same words.
+
+    with make_device("sim", registry, "fleet/web:stable") as device:
+        device.start()
+        device.wait(lambda s: s["state"] == "idle")
+        print(device.agentctl("status"))
+"""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import time
+
+from board import Board, PATIENCE, TOP
+
+
+class DeviceError(Exception):
+    """The device did not come to do what was waited for."""
+
+
+def configuration(image, ca, folder, **sections):
+    """The text of an agent.conf. `sections` are dicts of further keys."""
+    sections = {"registry": {"image": image, "ca": ca}, "update": {"poll_interval": 4, "stable": 4}} | sections
+    if not ca:
+        del sections["registry"]["ca"]
+    sections.setdefault("agent", {}).setdefault("state_dir", folder)
+    lines = []
+    for name, keys in sections.items():
+        lines += [f"[{name}]"] + [f"{key} = {value}" for key, value in keys.items()] + [""]
+    return "\n".join(lines)
+
+
+class Device:
+    def status(self):
+        """The status as a dict, or None while nobody answers."""
+        code, text = self.agentctl_raw("--json status")
+        try:
+            return json.loads(text)["status"] if code in (0, 5) else None
+        except (ValueError, KeyError):
+            return None
+
+    def agentctl(self, words):
+        return self.agentctl_raw(words)[1]
+
+    def wait(self, condition, timeout=60, what="the state waited for"):
+        """Wait until condition(status) holds. Returns that status."""
+        deadline = time.monotonic() + timeout * PATIENCE
+        seen = None
+        while time.monotonic() < deadline:
+            status = self.status()
+            if status is not None:
+                seen = status
+                if condition(status):
+                    return status
+            time.sleep(0.3)
+        raise DeviceError(f"{what} did not come in {timeout * PATIENCE:.0f} s; last seen: {json.dumps(seen)}\n{self.log_tail()}")
+
+    def wait_version(self, version, timeout=120):
+        """Wait until `version` runs, is confirmed, and its app is up."""
+        def confirmed(s):
+            active = s["slots"][s["booted"]]
+            return active["state"] == "active" and active.get("version") == version and s["state"] == "idle"
+        return self.wait(confirmed, timeout, f"version {version}, confirmed")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class SimDevice(Device):
+    """agentd on the host. Starting it is a power-on, killing it a power cut."""
+
+    family = "sim"
+
+    def __init__(self, registry, reference, folder=None, program=None, environment=None, **sections):
+        self.keep = folder is not None
+        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="sim-")
+        self.dir = pathlib.Path(folder or self._temporary.name).resolve()
+        self.program = pathlib.Path(program or TOP / "out" / "sim" / "slipway").resolve()
+        self.socket = self.dir / "agentd.sock"
+        self.conf = self.dir / "agent.conf"
+        self.environment = dict(os.environ, SLIPWAY_SIM_DIR=str(self.dir), **(environment or {}))
+        self.process = None
+        for name in "slot-a", "slot-b", "state":
+            (self.dir / name).mkdir(parents=True, exist_ok=True)
+        sections.setdefault("control", {"socket": self.socket})
+        self.conf.write_text(configuration(f"{registry.host}/{reference}", registry.ca, self.dir / "state", **sections))
+
+    def start(self):
+        with open(self.dir / "agentd.log", "ab") as log:
+            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", self.program, "agentd", "-c", self.conf],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
+                                            cwd=self.dir)
+
+    def power_cut(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20 * PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.power_cut()
+        self.process = None
+        if self._temporary:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def slot(self, name):
+        return self.dir / f"slot-{name.lower()}"
+
+    def agentctl_raw(self, words):
+        done = subprocess.run(["agentctl", "--socket", self.socket, *words.split()], executable=self.program,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        return done.returncode, done.stdout
+
+    def log_tail(self):
+        log = self.dir / "agentd.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.exists() else ""
+
+
+class EmulatedDevice(Device):
+    """agentd on an emulated board, asked on its console, over ssh, or over its second serial line."""
+
+    def __init__(self, name, registry, reference, way="console", folder=None, ram=None, **sections):
+        self.family = name
+        self.way = way
+        files = {}
+        if registry.ca:
+            files["slipway/ca.crt"] = pathlib.Path(registry.ca).read_bytes()
+        sections.setdefault("control", {"serial": "/dev/hvc0"})
+        sections.setdefault("agent", {"watchdog": 30})
+        files["slipway/agent.conf"] = configuration(
+            f"{registry.board_host}/{reference}", registry.ca and "/data/slipway/ca.crt", "/data/slipway",
+            **sections).encode()
+        self.board = Board(name, data=files, work=folder, ram=ram)
+
+    def start(self):
+        self.board.start()
+        return self.board.wait_boot()
+
+    def power_cut(self):
+        self.board.power_cut()
+
+    def stop(self):
+        self.board.__exit__()
+
+    def agentctl_raw(self, words, way=None):
+        way = way or self.way
+        if way == "serial":
+            done = subprocess.run(["agentctl", "--serial", self.board.serial, *words.split()],
+                                  executable=TOP / "out" / "sim" / "slipway", stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, check=False)
+            return done.returncode, done.stdout
+        if way == "ssh":
+            text = self.board.ssh(f"agentctl {words}; echo @$?", check=False).decode(errors="replace")
+            text, _, code = text.rpartition("@")
+            return (int(code), text) if code.strip().isdigit() else (255, text)
+        code, text = self.board.run(f"agentctl {words}", check=False)
+        return code, text
+
+    def log_tail(self):
+        return "\n".join(self.board.log.read_text(errors="replace").splitlines()[-40:])
+
+
+def make_device(name, registry, reference, **options):
+    if name == "sim":
+        return SimDevice(registry, reference, **options)
+    return EmulatedDevice(name, registry, reference, **options)
