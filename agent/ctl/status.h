@@ -1,4 +1,5 @@
-/* What `agentctl status` shows: filled by update/, rendered as JSON (schema 1, agent/FORMAT.md) by ctl/. */
+/* What `agentctl status` shows: filled by update/, rendered as JSON (schema 1, agent/FORMAT.md) by ctl/.
+ * Strings may hold any bytes; what is not printable ASCII comes out as '?'. */
 #ifndef SLIPWAY_CTL_STATUS_H
 #define SLIPWAY_CTL_STATUS_H
 
@@ -29,6 +30,7 @@ struct status_role { /* a process of the agent */
 };
 
 struct status {
+    int64_t now_s; /* wall time of this status, the base of "12 s ago"; 0: unknown */
     char agent_version[24];
     char board[32];
     char device_id[64];
@@ -69,6 +71,12 @@ struct status {
     uint32_t hash_kib_s;
     char hash_engine[16];
 };
+
+struct json;
+struct cJSON;
+
+/* Add the members of schema 1 to the object `to`; with `why`, only those that explain the last failure. */
+void status_add(struct json *j, struct cJSON *to, const struct status *s, bool why);
 
 /* One line of JSON without line break. Returns its length, or -1 when it does not fit. */
 int status_to_json(const struct status *s, char *out, size_t cap);

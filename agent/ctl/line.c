@@ -1,0 +1,170 @@
+#include "ctl/line.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "ctl/json.h"
+
+/* What a verb works on. A verb adds its part of the answer to `to`, or fails with *e set. */
+struct request {
+    const struct ctl_owner *owner;
+    const cJSON *args;
+    bool ascii;
+    struct json *json;
+    cJSON *to;
+};
+
+static int verb_status(struct request *r, struct err *e)
+{
+    static struct status s;
+
+    (void)e;
+    memset(&s, 0, sizeof s);
+    r->owner->status(r->owner->ctx, &s);
+    status_add(r->json, json_object(r->json, r->to, "status"), &s, false);
+    return 0;
+}
+
+static int verb_why(struct request *r, struct err *e)
+{
+    static struct status s;
+
+    (void)e;
+    memset(&s, 0, sizeof s);
+    r->owner->status(r->owner->ctx, &s);
+    status_add(r->json, json_object(r->json, r->to, "why"), &s, true);
+    return 0;
+}
+
+static int verb_update(struct request *r, struct err *e)
+{
+    return r->owner->update(r->owner->ctx, e);
+}
+
+static int verb_confirm(struct request *r, struct err *e)
+{
+    return r->owner->confirm(r->owner->ctx, e);
+}
+
+static int verb_rollback(struct request *r, struct err *e)
+{
+    return r->owner->rollback(r->owner->ctx, e);
+}
+
+static int verb_logs(struct request *r, struct err *e)
+{
+    const cJSON *from = cJSON_GetObjectItemCaseSensitive(r->args, "from");
+    char data[CTL_LOG_CHUNK_MAX + 1];
+    uint64_t at = 0;
+    size_t len;
+    size_t cut;
+
+    if (from && !(cJSON_IsNumber(from) && from->valuedouble >= 0 && from->valuedouble < 1e15))
+        return err_set(e, ERR_FORMAT, "\"from\" is not a position in the log");
+    len = app_log_read(r->owner->log, from ? (uint64_t)from->valuedouble : 0, data, CTL_LOG_CHUNK_MAX, &at);
+    cut = json_utf8_cut(data, len);
+    if (cut < len) /* the rest of the character comes with the next chunk */
+        len -= cut;
+    json_make_safe(data, len, r->ascii);
+    data[len] = '\0';
+    json_integer(r->json, r->to, "at", (int64_t)at);
+    json_integer(r->json, r->to, "next", (int64_t)(at + len));
+    json_integer(r->json, r->to, "end", (int64_t)r->owner->log->end);
+    if (!cJSON_AddStringToObject(r->to, "data", data))
+        r->json->failed = true;
+    return 0;
+}
+
+static const struct verb {
+    const char *name;
+    int (*run)(struct request *r, struct err *e);
+    bool changes_state;
+} verbs[] = {
+    {"status", verb_status, false}, {"why", verb_why, false},         {"logs", verb_logs, false},
+    {"update", verb_update, true},  {"confirm", verb_confirm, true}, {"rollback", verb_rollback, true},
+};
+
+static const struct verb *verb_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(verbs[i].name, name) == 0)
+            return &verbs[i];
+    return NULL;
+}
+
+/* cJSON stops at the end of the value; behind it only blanks may stand. */
+static cJSON *line_parse(const char *line, size_t len)
+{
+    const char *end = NULL;
+    cJSON *args = cJSON_ParseWithLengthOpts(line, len, &end, 0);
+
+    while (args && end < line + len && (*end == ' ' || *end == '\t' || *end == '\r'))
+        end++;
+    if (args && end == line + len && cJSON_IsObject(args))
+        return args;
+    cJSON_Delete(args);
+    return NULL;
+}
+
+static const struct verb *request_check(const cJSON *args, struct err *e)
+{
+    const cJSON *version = cJSON_GetObjectItemCaseSensitive(args, "v");
+    const cJSON *cmd = cJSON_GetObjectItemCaseSensitive(args, "cmd");
+    const struct verb *verb;
+
+    if (!args || !cJSON_IsNumber(version) || !cJSON_IsString(cmd)) {
+        err_set(e, ERR_FORMAT, "not a request; one looks like {\"v\":1,\"cmd\":\"status\"}");
+        return NULL;
+    }
+    if (version->valuedouble < CTL_VERSION || version->valuedouble > CTL_VERSION) {
+        err_set(e, ERR_UNSUPPORTED, "this agent speaks version %d of the control protocol", CTL_VERSION);
+        return NULL;
+    }
+    verb = verb_find(cmd->valuestring);
+    if (!verb)
+        err_set(e, ERR_UNSUPPORTED, "unknown verb: %.40s", cmd->valuestring);
+    return verb;
+}
+
+size_t ctl_line_refuse(int code, const char *why, char *out, size_t cap)
+{
+    struct json j;
+    cJSON *root = json_start(&j);
+    int len;
+
+    json_integer(&j, root, "v", CTL_VERSION);
+    json_bool(&j, root, "ok", false);
+    json_text(&j, root, "code", err_name(code));
+    json_text(&j, root, "error", why);
+    len = json_finish(&j, out, cap);
+    if (len < 0) /* no memory for even that, and nothing in this text needs escaping */
+        len = snprintf(out, cap, "{\"v\":1,\"ok\":false,\"code\":\"limit\",\"error\":\"agentd is out of memory\"}");
+    return (size_t)len;
+}
+
+size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t len, bool ascii, const char *via,
+                       char *out, size_t cap)
+{
+    cJSON *args = line_parse(line, len);
+    struct err e = {.code = ERR_STATE, .text = "refused"};
+    const struct verb *verb = request_check(args, &e);
+    struct json j;
+    struct request r = {.owner = owner, .args = args, .ascii = ascii, .json = &j, .to = json_start(&j)};
+    int rc = verb ? 0 : e.code;
+    int n;
+
+    json_integer(&j, r.to, "v", CTL_VERSION);
+    json_bool(&j, r.to, "ok", true);
+    if (verb && verb->changes_state)
+        log_info("%s asked for over %s", verb->name, via);
+    if (verb)
+        rc = verb->run(&r, &e);
+    cJSON_Delete(args);
+    n = json_finish(&j, out, cap);
+    if (rc < 0)
+        return ctl_line_refuse(rc, e.text, out, cap);
+    if (n < 0)
+        return ctl_line_refuse(ERR_LIMIT, "the answer does not fit", out, cap);
+    return (size_t)n;
+}

@@ -1,0 +1,419 @@
+#include "ctl/render.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#define LABEL_LEN 10
+#define FAILURE_LINES 5
+
+/* --- reading --- */
+
+static const cJSON *member(const cJSON *o, const char *key)
+{
+    return cJSON_GetObjectItemCaseSensitive(o, key);
+}
+
+static const char *text(const cJSON *o, const char *key)
+{
+    const cJSON *item = member(o, key);
+
+    return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+/* -1 for what is not there or makes no sense. */
+static int64_t number(const cJSON *o, const char *key)
+{
+    const cJSON *item = member(o, key);
+
+    return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 1e15 ? (int64_t)item->valuedouble
+                                                                                       : -1;
+}
+
+static bool is(const char *a, const char *b)
+{
+    return strcmp(a, b) == 0;
+}
+
+static const cJSON *slot_by_name(const cJSON *status, const char *name)
+{
+    const cJSON *slot;
+
+    cJSON_ArrayForEach(slot, member(status, "slots")) if (is(text(slot, "name"), name)) return slot;
+    return NULL;
+}
+
+static const cJSON *slot_by_digest(const cJSON *status, const char *digest)
+{
+    const cJSON *slot;
+
+    if (digest[0] != '\0')
+        cJSON_ArrayForEach(slot, member(status, "slots")) if (is(text(slot, "digest"), digest)) return slot;
+    return NULL;
+}
+
+static const cJSON *failure_of(const cJSON *status)
+{
+    const cJSON *failure = member(status, "last_failure");
+
+    return cJSON_IsObject(failure) ? failure : NULL;
+}
+
+static bool app_is_down(const cJSON *status)
+{
+    const char *state = text(member(status, "app"), "state");
+
+    return is(state, "down") || is(state, "backoff") || is(state, "failed");
+}
+
+/* A version that had been started failed, and another one runs. */
+static bool fell_back(const cJSON *status)
+{
+    const cJSON *failure = failure_of(status);
+    const char *event = text(failure, "event");
+    const cJSON *booted = slot_by_name(status, text(status, "booted"));
+
+    if (!failure || !(is(event, "trial") || is(event, "boot")))
+        return false;
+    return text(failure, "digest")[0] == '\0' || !is(text(failure, "digest"), text(booted, "digest"));
+}
+
+bool render_is_failing(const cJSON *status)
+{
+    const cJSON *failure = failure_of(status);
+
+    return app_is_down(status) || (failure && !is(text(failure, "event"), "poll"));
+}
+
+/* --- words --- */
+
+struct words {
+    char s[160];
+};
+
+static struct words words(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static struct words words(const char *fmt, ...)
+{
+    struct words w;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(w.s, sizeof w.s, fmt, ap);
+    va_end(ap);
+    return w;
+}
+
+static struct words duration(int64_t s)
+{
+    if (s < 0)
+        return words("?");
+    if (s < 120)
+        return words("%d s", (int)s);
+    if (s < 7200)
+        return words("%d min", (int)(s / 60));
+    if (s < 172800)
+        return words("%d h %d min", (int)(s / 3600), (int)(s / 60 % 60));
+    return words("%lld d %d h", (long long)(s / 86400), (int)(s / 3600 % 24));
+}
+
+static struct words ago(const cJSON *status, int64_t when)
+{
+    int64_t now = number(status, "now_s");
+
+    if (when < 0 || now < when)
+        return words("at an unknown time");
+    return words("%s ago", duration(now - when).s);
+}
+
+static struct words date(int64_t when)
+{
+    char out[32];
+    time_t t = (time_t)when;
+    struct tm tm;
+
+    if (when < 0 || !gmtime_r(&t, &tm) || strftime(out, sizeof out, "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
+        return words("at an unknown time");
+    return words("%s", out);
+}
+
+/* The first 12 digits are enough for a person to tell versions apart. */
+static struct words digest_short(const char *digest)
+{
+    return words("%.19s", digest[0] != '\0' ? digest : "?");
+}
+
+static struct words version(const cJSON *status, const char *digest)
+{
+    const char *name = text(slot_by_digest(status, digest), "version");
+
+    if (name[0] != '\0')
+        return words("%.24s (%s)", name, digest_short(digest).s);
+    return digest[0] != '\0' ? words("%s", digest_short(digest).s) : words("the new version");
+}
+
+static struct words booted_version(const cJSON *status)
+{
+    const cJSON *booted = slot_by_name(status, text(status, "booted"));
+    const char *name = text(booted, "version");
+
+    return name[0] != '\0' ? words("%.24s", name) : digest_short(text(booted, "digest"));
+}
+
+static struct words app_end(const cJSON *app)
+{
+    const cJSON *end = member(app, "last_exit");
+    bool by_signal = member(end, "signal") != NULL;
+    int64_t ms = number(end, "ran_ms");
+
+    if (!cJSON_IsObject(end))
+        return words("%s", "");
+    return words("%s %lld after %lld.%lld s", by_signal ? "signal" : "exit code",
+                 (long long)number(end, by_signal ? "signal" : "code"), (long long)(ms / 1000),
+                 (long long)(ms / 100 % 10));
+}
+
+static struct words tenths(int64_t value, int64_t unit)
+{
+    return words("%lld.%lld", (long long)(value / unit), (long long)(value % unit * 10 / unit));
+}
+
+/* --- lines --- */
+
+/* One line, cut where it would be too long. */
+static void line(FILE *out, const char *label, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void line(FILE *out, const char *label, const char *fmt, ...)
+{
+    char all[RENDER_COLUMNS + 2];
+    int at = snprintf(all, sizeof all, "%-*s", label[0] != '\0' ? LABEL_LEN : 0, label);
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(all + at, sizeof all - (size_t)at, fmt, ap);
+    va_end(ap);
+    if (strlen(all) > RENDER_COLUMNS)
+        memcpy(all + RENDER_COLUMNS - 2, "..", 3);
+    for (char *c = all; *c; c++)
+        if (*c < 0x20 || *c > 0x7e)
+            *c = '?';
+    fprintf(out, "%s\n", all);
+}
+
+/* Text over several lines, cut at blanks where there are any; the last line says that there is more. */
+static void paragraph(FILE *out, const char *label, int indent, const char *s, int lines_max)
+{
+    size_t width = RENDER_COLUMNS - LABEL_LEN - (size_t)indent - 2;
+
+    for (int i = 0; i < lines_max; i++) {
+        size_t len = strlen(s);
+        size_t take = len > width ? width : len;
+
+        for (size_t back = take; len > width && back > width / 2; back--)
+            if (s[back] == ' ') {
+                take = back;
+                break;
+            }
+        line(out, i == 0 && label[0] != '\0' ? label : " ", "%*s%.*s%s", indent, "", (int)take, s,
+             take < len && i + 1 == lines_max ? ".." : "");
+        s += take;
+        while (*s == ' ')
+            s++;
+        if (*s == '\0')
+            return;
+    }
+}
+
+/* The end of an image's name, its tag, says more than its middle. */
+static void image_line(const cJSON *follow, FILE *out)
+{
+    const char *image = text(follow, "image");
+    const char *note = cJSON_IsTrue(member(follow, "plain_http")) ? "  INSECURE: plain HTTP" : "";
+    size_t room = RENDER_COLUMNS - LABEL_LEN - strlen(note);
+    size_t len = strlen(image);
+
+    if (len > room)
+        line(out, "follows", "%.*s..%s%s", (int)(room / 2 - 2), image, image + len - (room - room / 2), note);
+    else
+        line(out, "follows", "%s%s", image, note);
+}
+
+static void headline(const cJSON *status, FILE *out)
+{
+    const char *state = text(member(status, "update"), "state");
+    const char *booted = text(status, "booted");
+    const cJSON *failure = failure_of(status);
+    const cJSON *app = member(status, "app");
+    bool bad = render_is_failing(status);
+
+    if (fell_back(status)) {
+        line(out, "", "FELL BACK: %s failed its %s.", version(status, text(failure, "digest")).s,
+             is(text(failure, "event"), "boot") ? "start" : "trial");
+        line(out, "", "  The board runs %s from slot %.1s again; `agentctl why` has the cause.",
+             booted_version(status).s, booted);
+    } else if (failure && !is(text(failure, "event"), "poll")) {
+        line(out, "", "LAST UPDATE FAILED (%.15s, %.15s); slot %.1s runs on. See `agentctl why`.",
+             text(failure, "event"), text(failure, "cause"), booted);
+    }
+    if (app_is_down(status))
+        line(out, "", "APP NOT RUNNING: %s%s%s.", text(app, "state"), app_end(app).s[0] != '\0' ? ", last end: " : "",
+             app_end(app).s);
+    if (is(state, "trial"))
+        line(out, "", "ON TRIAL: %s in slot %.1s is not confirmed yet.", booted_version(status).s, booted);
+    else if (!bad)
+        line(out, "", "OK: %s runs from slot %.1s.", booted_version(status).s, booted);
+}
+
+static void board_lines(const cJSON *status, FILE *out)
+{
+    const cJSON *follow = member(status, "follow");
+    const char *digest = text(follow, "digest");
+    const cJSON *slot = slot_by_digest(status, digest);
+
+    line(out, "board", "%.24s  up %s (last reset: %.15s)", text(status, "board"),
+         duration(number(status, "uptime_s")).s, text(status, "reset_cause"));
+    line(out, "device", "%.40s  agent %.23s", text(status, "device_id"), text(status, "agent_version"));
+    image_line(follow, out);
+    if (digest[0] != '\0')
+        line(out, "latest", "%s, %s%.1s", digest_short(digest).s, slot ? "in slot " : "not on this board",
+             text(slot, "name"));
+}
+
+static void update_lines(const cJSON *status, FILE *out)
+{
+    const cJSON *update = member(status, "update");
+    int64_t next = number(update, "next_poll_in_s");
+    int64_t last = number(update, "last_poll_s");
+    const char *detail = text(update, "detail");
+
+    line(out, "update", "%.15s; %s%s, %s%s", text(update, "state"), last < 0 ? "not polled yet" : "last poll ",
+         last < 0 ? "" : ago(status, last).s, next < 0 ? "none planned" : "next in ",
+         next < 0 ? "" : duration(next).s);
+    if (is(text(update, "state"), "installing"))
+        line(out, " ", "%lld %%  %s", (long long)number(update, "percent"), detail);
+    else if (detail[0] != '\0')
+        line(out, " ", "%s", detail);
+}
+
+static void slot_lines(const cJSON *status, FILE *out)
+{
+    const cJSON *slot;
+
+    cJSON_ArrayForEach(slot, member(status, "slots"))
+    {
+        const char *name = text(slot, "name");
+        bool booted = is(name, text(status, "booted"));
+        struct words label = words("slot %.1s %s", name, booted ? "*" : "");
+
+        if (cJSON_IsTrue(member(slot, "known")))
+            line(out, label.s, "%-8.15s %-20.20s %s  %lld starts left", text(slot, "state"), text(slot, "version"),
+                 digest_short(text(slot, "digest")).s, (long long)number(slot, "tries_left"));
+        else
+            line(out, label.s, "%.15s", text(slot, "state"));
+    }
+}
+
+static void app_line(const cJSON *status, FILE *out)
+{
+    const cJSON *app = member(status, "app");
+    int64_t pid = number(app, "pid");
+
+    if (pid > 0)
+        line(out, "app", "%.11s for %s, pid %lld, %lld restarts", text(app, "state"), duration(number(app, "up_s")).s,
+             (long long)pid, (long long)number(app, "restarts"));
+    else
+        line(out, "app", "%.11s, %lld restarts", text(app, "state"), (long long)number(app, "restarts"));
+    if (cJSON_IsObject(member(app, "last_exit")))
+        line(out, " ", "ended last with %s", app_end(app).s);
+}
+
+static void failure_lines(const cJSON *status, FILE *out)
+{
+    const cJSON *failure = failure_of(status);
+
+    if (!failure) {
+        line(out, "failure", "none");
+        return;
+    }
+    line(out, "failure", "%.15s, %s", text(failure, "event"), ago(status, number(failure, "when_s")).s);
+    paragraph(out, " ", 0, text(failure, "text"), FAILURE_LINES);
+}
+
+static void cost_lines(const cJSON *status, FILE *out)
+{
+    const cJSON *flash = member(status, "flash");
+    const cJSON *hash = member(status, "hash");
+    const cJSON *role;
+    char all[160] = "";
+    size_t at = 0;
+
+    cJSON_ArrayForEach(role, member(status, "roles")) if (at < sizeof all - 1)
+        at += (size_t)snprintf(all + at, sizeof all - at, "%.7s %s/%s  ", text(role, "name"),
+                               tenths(number(role, "peak_kib"), 1024).s, tenths(number(role, "limit_kib"), 1024).s);
+    line(out, "MiB RAM", "%s(peak/limit)", all);
+    line(out, "flash", "%s MB written to slots for life, %lld records",
+         tenths(number(flash, "slot_bytes_written"), 1000000).s, (long long)number(flash, "state_writes"));
+    line(out, "sha256", "%.15s, %s MiB/s", text(hash, "engine"), tenths(number(hash, "kib_s"), 1024).s);
+}
+
+void render_status(const cJSON *status, FILE *out)
+{
+    headline(status, out);
+    line(out, " ", "%s", "");
+    board_lines(status, out);
+    update_lines(status, out);
+    slot_lines(status, out);
+    app_line(status, out);
+    failure_lines(status, out);
+    cost_lines(status, out);
+}
+
+/* --- why --- */
+
+static const char *consequence(const cJSON *why)
+{
+    const char *event = text(failure_of(why), "event");
+
+    if (fell_back(why))
+        return "The other slot was taken back. This version is not tried again by itself;";
+    if (is(event, "install"))
+        return "Nothing was switched over: the slot in use was not touched.";
+    if (is(event, "poll"))
+        return "Nothing was changed; the next poll tries again.";
+    return "It has not been taken back: starts are left, see the slots.";
+}
+
+/* "update: layer 3 of 5: sha256 mismatch" as a stair, one cause a step. */
+static void chain_lines(const char *s, FILE *out)
+{
+    for (int indent = 0; *s; indent += indent < 16 ? 2 : 0) {
+        const char *end = strstr(s, ": ");
+        char link[512];
+        size_t len = end ? (size_t)(end - s) : strlen(s);
+
+        snprintf(link, sizeof link, "%.*s", (int)len, s);
+        paragraph(out, indent == 0 ? "chain" : " ", indent, link, FAILURE_LINES);
+        s += end ? len + 2 : len;
+    }
+}
+
+void render_why(const cJSON *why, FILE *out)
+{
+    const cJSON *failure = failure_of(why);
+    int64_t when = number(failure, "when_s");
+
+    headline(why, out);
+    line(out, " ", "%s", "");
+    if (failure) {
+        line(out, "what", "%.15s of %s", text(failure, "event"), version(why, text(failure, "digest")).s);
+        line(out, "when", "%s, %s", date(when).s, ago(why, when).s);
+        line(out, "kind", "%.15s", text(failure, "cause"));
+        chain_lines(text(failure, "text"), out);
+        line(out, "then", "%s", consequence(why));
+        if (fell_back(why))
+            line(out, " ", "`agentctl update` tries it again, a new version on the tag is tried as ever.");
+    } else {
+        line(out, "failure", "none is on record");
+    }
+    slot_lines(why, out);
+    app_line(why, out);
+}
