@@ -145,12 +145,12 @@ static bool host_valid(const char *s)
             return false;
         return !s[n + 1] || (s[n + 1] == ':' && port_valid(s + n + 2));
     }
+    if (!is_alnum(*s))
+        return false;
     for (const char *start = s; *s && *s != ':'; s++) {
         bool edge = s == start || s[-1] == '.' || !s[1] || s[1] == ':' || s[1] == '.';
 
         if (!is_alnum(*s) && (edge || (*s != '-' && *s != '.')))
-            return false;
-        if (s == start && !is_alnum(*s))
             return false;
     }
     return !*s || (s[1] && port_valid(s + 1));
@@ -545,7 +545,7 @@ static int conf_check(const struct conf *c, const char *path, struct err *e)
 
 int conf_load(const char *path, struct conf *out, struct err *e)
 {
-    static char text[CONF_FILE_MAX + 2];
+    static char text[CONF_FILE_MAX + 1];
     struct parser p = {.path = path, .conf = out, .err = e};
     ssize_t len;
 
