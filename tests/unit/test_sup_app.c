@@ -1,0 +1,534 @@
+/* The supervisor with a real loop and real children of /bin/sh. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "sup/app.h"
+
+#define NOTICE_MAX 16
+#define GUARD_MS 20000
+
+static struct loop loop;
+static struct app app;
+static struct app_spec spec;
+static struct err err;
+static enum app_notice notices[NOTICE_MAX];
+static uint64_t notice_at[NOTICE_MAX];
+static int notice_cnt;
+static int stop_at; /* the loop ends with this many notices */
+static int child_pipe[2];
+static struct conf_app policy;
+
+/* --- an owner ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void on_notice(void *ctx, enum app_notice n)
+{
+    (void)ctx;
+    assert_true(notice_cnt < NOTICE_MAX);
+    notice_at[notice_cnt] = now_ms();
+    notices[notice_cnt++] = n;
+    if (notice_cnt >= stop_at)
+        loop_stop(&loop);
+}
+
+static void on_sigchld(int sig)
+{
+    int saved = errno;
+
+    (void)sig;
+    (void)!write(child_pipe[1], "", 1);
+    errno = saved;
+}
+
+static void on_child(void *ctx, short revents)
+{
+    char buf[64];
+    int status;
+    pid_t pid;
+
+    (void)ctx;
+    (void)revents;
+    (void)!read(child_pipe[0], buf, sizeof buf);
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        app_reap(&app, pid, status);
+}
+
+static void on_guard(void *ctx)
+{
+    (void)ctx;
+    fail_msg("the loop did not end");
+}
+
+static void on_pause(void *ctx)
+{
+    (void)ctx;
+    loop_stop(&loop);
+}
+
+static void loop_until(int cnt)
+{
+    struct loop_timer guard = {.due = on_guard};
+
+    stop_at = cnt;
+    if (notice_cnt >= cnt)
+        return;
+    loop_timer_set(&loop, &guard, GUARD_MS);
+    loop.stop = false;
+    assert_int_equal(loop_run(&loop), 0);
+    loop_timer_clear(&loop, &guard);
+}
+
+static void loop_for(uint64_t ms)
+{
+    struct loop_timer pause = {.due = on_pause};
+
+    loop_timer_set(&loop, &pause, ms);
+    stop_at = NOTICE_MAX;
+    loop.stop = false;
+    assert_int_equal(loop_run(&loop), 0);
+}
+
+static void text_add(const char *s)
+{
+    size_t len = strlen(s) + 1;
+
+    assert_true(spec.text_len + len <= sizeof spec.text);
+    memcpy(spec.text + spec.text_len, s, len);
+    spec.text_len = (uint16_t)(spec.text_len + len);
+}
+
+static void spec_args(const char *a, const char *b, const char *c)
+{
+    const char *const args[] = {a, b, c};
+
+    memset(&spec, 0, sizeof spec);
+    spec.cwd[0] = '/';
+    for (size_t i = 0; i < 3 && args[i]; i++, spec.arg_cnt++)
+        text_add(args[i]);
+}
+
+static void spec_env(const char *pair)
+{
+    text_add(pair);
+    spec.env_cnt++;
+}
+
+static void shell(const char *script)
+{
+    spec_args("/bin/sh", "-c", script);
+}
+
+static void init(enum conf_restart restart, uint32_t stable_s, uint32_t budget)
+{
+    policy.restart = restart;
+    policy.stop_timeout_s = 5;
+    app_init(&app, &loop, &policy, stable_s, budget, on_notice, NULL);
+}
+
+static void start(void)
+{
+    if (app_start(&app, &spec, "/", &err))
+        fail_msg("app_start: %s", err.text);
+    assert_int_equal(app.state, APP_UP);
+    assert_true(app.pid > 0);
+}
+
+static const char *output(void)
+{
+    static char text[4096];
+    uint64_t at;
+
+    text[app_log_read(&app.log, 0, text, sizeof text - 1, &at)] = '\0';
+    return text;
+}
+
+static void assert_output_has(const char *part)
+{
+    if (!strstr(output(), part))
+        fail_msg("\"%s\" is not in: %s", part, output());
+}
+
+/* --- ends ---------------------------------------------------------------------------------------------------------- */
+
+static void exit_code_is_kept(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 3);
+    shell("exit 7");
+    start();
+    loop_until(1);
+    assert_int_equal(notices[0], APP_GAVE_UP);
+    assert_int_equal(app.state, APP_FAILED);
+    assert_true(app.last_exit.valid);
+    assert_false(app.last_exit.by_signal);
+    assert_int_equal(app.last_exit.code, 7);
+    assert_int_equal(app.pid, 0);
+}
+
+static void signal_is_kept(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 3);
+    shell("kill -USR1 $$");
+    start();
+    loop_until(1);
+    assert_true(app.last_exit.by_signal);
+    assert_int_equal(app.last_exit.code, SIGUSR1);
+}
+
+static void success_ends_on_failure_policy(void **state)
+{
+    (void)state;
+    init(RESTART_ON_FAILURE, 5, 3);
+    shell("exit 0");
+    start();
+    loop_until(1);
+    assert_int_equal(notices[0], APP_GAVE_UP);
+    assert_int_equal(app.state, APP_DOWN);
+}
+
+static void other_children_are_not_ours(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 3);
+    shell("sleep 30");
+    start();
+    assert_false(app_reap(&app, app.pid + 1, 0));
+    assert_false(app_reap(&app, 0, 0));
+    assert_false(app_reap(&app, -1, 0));
+    assert_int_equal(app.state, APP_UP);
+    assert_int_equal(app_start(&app, &spec, "/", &err), ERR_STATE);
+}
+
+/* --- stop ---------------------------------------------------------------------------------------------------------- */
+
+static void stop_uses_the_image_signal(void **state)
+{
+    (void)state;
+    init(RESTART_ALWAYS, 5, 3);
+    shell("trap 'echo int; exit 3' INT; trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    spec.stop_signal = SIGINT;
+    start();
+    while (!strstr(output(), "ready"))
+        loop_for(20);
+    app_stop(&app);
+    assert_int_equal(app.state, APP_STOPPING);
+    loop_until(1);
+    assert_int_equal(notices[0], APP_STOPPED);
+    assert_int_equal(app.state, APP_DOWN);
+    assert_int_equal(app.last_exit.code, 3);
+    assert_int_equal(app.crashes, 0);
+    assert_output_has("int\n");
+}
+
+static void stop_kills_after_the_time_out(void **state)
+{
+    uint64_t before;
+
+    (void)state;
+    init(RESTART_ALWAYS, 5, 3);
+    app.policy.stop_timeout_s = 1;
+    shell("trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    start();
+    while (!strstr(output(), "ready"))
+        loop_for(20);
+    before = now_ms();
+    app_stop(&app);
+    app_stop(&app);
+    loop_until(1);
+    assert_int_equal(notices[0], APP_STOPPED);
+    assert_true(app.last_exit.by_signal);
+    assert_int_equal(app.last_exit.code, SIGKILL);
+    assert_in_range(now_ms() - before, 950, 4000);
+}
+
+static void stop_when_down_answers_at_once(void **state)
+{
+    (void)state;
+    init(RESTART_ALWAYS, 5, 3);
+    app_stop(&app);
+    assert_int_equal(notice_cnt, 1);
+    assert_int_equal(notices[0], APP_STOPPED);
+}
+
+static void stop_ends_the_back_off(void **state)
+{
+    (void)state;
+    init(RESTART_ALWAYS, 5, 9);
+    shell("exit 1");
+    start();
+    loop_until(1);
+    assert_int_equal(app.state, APP_BACKOFF);
+    app_stop(&app);
+    assert_int_equal(app.state, APP_DOWN);
+    assert_int_equal(notices[1], APP_STOPPED);
+    loop_for(1300);
+    assert_int_equal(notice_cnt, 2);
+}
+
+/* --- restarts ------------------------------------------------------------------------------------------------------ */
+
+static void crashes_use_up_the_budget(void **state)
+{
+    (void)state;
+    init(RESTART_ALWAYS, 5, 3);
+    shell("echo run; exit 1");
+    start();
+    loop_until(3);
+    assert_int_equal(notices[0], APP_CRASHED);
+    assert_int_equal(notices[1], APP_CRASHED);
+    assert_int_equal(notices[2], APP_GAVE_UP);
+    assert_int_equal(app.state, APP_FAILED);
+    assert_int_equal(app.restarts, 2);
+    assert_in_range(notice_at[1] - notice_at[0], 950, 1900);
+    assert_in_range(notice_at[2] - notice_at[1], 1950, 3500);
+    assert_string_equal(output(), "run\nrun\nrun\n");
+    loop_for(200);
+    assert_int_equal(notice_cnt, 3);
+    start();
+    assert_int_equal(app.crashes, 0);
+}
+
+static void stable_run_resets_the_count(void **state)
+{
+    (void)state;
+    init(RESTART_ALWAYS, 1, 2);
+    shell("sleep 1.5; exit 1");
+    start();
+    app.crashes = 1;
+    loop_until(2);
+    assert_int_equal(notices[0], APP_IS_STABLE);
+    assert_int_equal(notices[1], APP_CRASHED);
+    assert_int_equal(app.crashes, 0);
+    assert_int_equal(app.state, APP_BACKOFF);
+    assert_in_range(app.last_exit.ran_ms, 1400, 5000);
+    loop_until(3);
+    assert_in_range(notice_at[2] - notice_at[1], 1950, 3500);
+    assert_int_equal(notices[2], APP_IS_STABLE);
+}
+
+/* --- the child ----------------------------------------------------------------------------------------------------- */
+
+static void leftovers_of_the_group_are_killed(void **state)
+{
+    pid_t left = 0;
+
+    (void)state;
+    init(RESTART_NO, 5, 3);
+    shell("(sh -c 'echo $$; exec sleep 60' &) ; sleep 0.3; exit 1");
+    start();
+    loop_until(1);
+    assert_int_equal(sscanf(output(), "%d", &left), 1);
+    assert_true(left > 1);
+    /* Gone, or a zombie of whoever adopted it. */
+    for (int i = 0; i < 50; i++) {
+        char path[64], stat[256] = "";
+
+        snprintf(path, sizeof path, "/proc/%d/stat", left);
+        if (io_read_file(path, stat, sizeof stat) < 0 || strstr(stat, ") Z"))
+            return;
+        usleep(20000);
+    }
+    fail_msg("%d still runs", left);
+}
+
+static void child_is_set_up(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 3);
+    shell(
+        "env; umask; pwd; ls /proc/self/fd | wc -l; readlink /proc/self/fd/0; echo err >&2; cut -d' ' -f5,6 "
+        "/proc/self/stat; echo $$; grep SigBlk /proc/self/status");
+    spec_env("A=b c");
+    snprintf(spec.cwd, sizeof spec.cwd, "usr");
+    setenv("SECRET", "1", 1);
+    umask(077);
+    signal(SIGUSR2, SIG_IGN);
+    start();
+    loop_until(1);
+    assert_output_has("A=b c\n");
+    assert_output_has("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n");
+    assert_output_has("HOME=/");
+    assert_null(strstr(output(), "SECRET"));
+    assert_output_has("0022\n/usr\n");
+    assert_output_has("\n4\n/dev/null\nerr\n"); /* 0, 1, 2 and the folder that ls reads */
+    assert_output_has("SigBlk:\t0000000000000000\n");
+}
+
+static void program_is_looked_for_along_path(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 3);
+    spec_args("sh", "-c", "echo found");
+    spec_env("PATH=/nowhere:/bin/sh:/bin");
+    start();
+    loop_until(1);
+    assert_string_equal(output(), "found\n");
+}
+
+static void refused(const char *part)
+{
+    assert_true(app_start(&app, &spec, "/", &err) < 0);
+    if (!strstr(err.text, part))
+        fail_msg("\"%s\" is not in: %s", part, err.text);
+    assert_output_has(part);
+    loop_until(1);
+    assert_int_equal(app.pid, 0);
+}
+
+static void missing_binary_is_a_crash(void **state)
+{
+    (void)state;
+    init(RESTART_ALWAYS, 5, 2);
+    spec_args("/no/such/program", NULL, NULL);
+    refused("app: /no/such/program: No such file or directory");
+    assert_int_equal(notices[0], APP_CRASHED);
+    assert_int_equal(app.state, APP_BACKOFF);
+    loop_until(2);
+    assert_int_equal(notices[1], APP_GAVE_UP);
+}
+
+static void missing_name_tells_the_path(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 2);
+    spec_args("no-such-program", NULL, NULL);
+    spec_env("PATH=/bin:/usr/bin");
+    refused("no-such-program: looked for along /bin:/usr/bin: No such file");
+}
+
+static void missing_interpreter_is_named(void **state)
+{
+    char file[] = "/tmp/test_sup_app.XXXXXX";
+    int fd = mkstemp(file);
+
+    (void)state;
+    init(RESTART_NO, 5, 2);
+    assert_int_equal(io_write_full(fd, "#!/no/such/sh\n", 14), 0);
+    assert_int_equal(fchmod(fd, 0755), 0);
+    close(fd);
+    spec_args(file, NULL, NULL);
+    refused("interpreter or loader is not in the image");
+    unlink(file);
+}
+
+static void unknown_user_is_refused(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 2);
+    shell("true");
+    snprintf(spec.user, sizeof spec.user, "nobody-knows");
+    refused("user \"nobody-knows\" is not in the image's etc/passwd");
+}
+
+static void other_refusals(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 2);
+    spec_args(NULL, NULL, NULL);
+    refused("neither Entrypoint nor Cmd");
+    notice_cnt = 0;
+    shell("true");
+    snprintf(spec.cwd, sizeof spec.cwd, "/no/such/folder");
+    refused("working directory /no/such/folder");
+    notice_cnt = 0;
+    shell("true");
+    spec.text_len--;
+    refused("are cut off");
+}
+
+static void user_is_become(void **state)
+{
+    (void)state;
+    if (geteuid())
+        skip();
+    init(RESTART_NO, 5, 2);
+    shell("id -u; id -g; id -G");
+    snprintf(spec.user, sizeof spec.user, "12345:54321");
+    start();
+    loop_until(1);
+    assert_string_equal(output(), "12345\n54321\n54321\n");
+}
+
+/* --- frame --------------------------------------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+    struct sigaction sa = {.sa_handler = on_sigchld, .sa_flags = SA_RESTART};
+
+    (void)state;
+    notice_cnt = 0;
+    loop_init(&loop, now_ms);
+    if (pipe2(child_pipe, O_CLOEXEC | O_NONBLOCK))
+        return -1;
+    loop_fd_add(&loop, child_pipe[0], POLLIN, on_child, NULL);
+    return sigaction(SIGCHLD, &sa, NULL);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    signal(SIGCHLD, SIG_DFL);
+    if (app.pid > 0 && !kill(-app.pid, SIGKILL))
+        waitpid(app.pid, NULL, 0);
+    if (app.out_fd >= 0)
+        close(app.out_fd);
+    close(child_pipe[0]);
+    close(child_pipe[1]);
+    memset(&app, 0, sizeof app);
+    app.out_fd = -1;
+    return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(exit_code_is_kept),
+        TEST(signal_is_kept),
+        TEST(success_ends_on_failure_policy),
+        TEST(other_children_are_not_ours),
+        TEST(stop_uses_the_image_signal),
+        TEST(stop_kills_after_the_time_out),
+        TEST(stop_when_down_answers_at_once),
+        TEST(stop_ends_the_back_off),
+        TEST(crashes_use_up_the_budget),
+        TEST(stable_run_resets_the_count),
+        TEST(leftovers_of_the_group_are_killed),
+        TEST(child_is_set_up),
+        TEST(program_is_looked_for_along_path),
+        TEST(missing_binary_is_a_crash),
+        TEST(missing_name_tells_the_path),
+        TEST(missing_interpreter_is_named),
+        TEST(unknown_user_is_refused),
+        TEST(other_refusals),
+        TEST(user_is_become),
+    };
+
+    return cmocka_run_group_tests_name("sup_app", tests, NULL, NULL);
+}
