@@ -57,7 +57,7 @@ static const struct key keys[] = {
     {"slots", "kind", "tree", KIND_SLOTS, AT(slots.disk), 0, 0},
     {"app", "stop_timeout", "10", KIND_SECONDS, AT(app.stop_timeout_s), 0, 3600},
     {"app", "restart", "always", KIND_RESTART, AT(app.restart), 0, 0},
-    {"control", "socket", "/run/slipway/control", KIND_PATH, AT(control.socket), LEN(control.socket)},
+    {"control", "socket", "/run/slipway/agentd.sock", KIND_PATH, AT(control.socket), LEN(control.socket)},
     {"control", "serial", NULL, KIND_PATH, AT(control.serial), LEN(control.serial)},
     {"control", "serial_baud", "115200", KIND_NUMBER, AT(control.serial_baud), 1200, 4000000},
     {"agent", "state_dir", "/data/slipway", KIND_PATH, AT(agent.state_dir), LEN(agent.state_dir)},
