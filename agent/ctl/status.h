@@ -37,7 +37,7 @@ struct status {
     char reset_cause[16];
     uint64_t uptime_s; /* of the board */
 
-    char image[400];  /* host/repository:tag followed */
+    char image[520];  /* host/repository:tag followed */
     bool plain_http;  /* said aloud */
     char state[16];   /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
     char detail[96];  /* "layer 2 of 3, 12.1 of 38.2 MB" or "" */
