@@ -1,0 +1,426 @@
+#include "oci/http.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+
+#define CONNECT_TIMEOUT_S 20L
+#define STALL_BYTES_S 64L /* slower than this for STALL_S: cut */
+#define STALL_S 30L
+#define BUFFER_LEN 65536L
+#define REFUSED_BODY_MAX 65536 /* of an answer that is no success, read for the sake of the connection */
+#define PEM_MAX (1024 * 1024)
+
+struct http {
+    CURL *easy;
+    const struct conf_registry *conf;
+    struct curl_blob ca, cert, key;
+    uint64_t wire;
+    char message[CURL_ERROR_SIZE];
+    char location[HTTP_LOCATION_MAX];
+    char authorization[HTTP_AUTHORIZATION_MAX + 32];
+    /* of the exchange that is under way */
+    const struct http_request *q;
+    struct http_reply *reply;
+    struct err *e;
+    bool head_seen;
+    bool refused; /* *e was set by a callback */
+    bool encoded;
+    uint64_t refused_len;
+};
+
+static struct http the_http;
+
+/* --- start ---------------------------------------------------------------------------------------------------- */
+
+static int pem_load(const char *path, const char *what, struct curl_blob *out, struct err *e)
+{
+    struct stat st;
+    char *text;
+    ssize_t n;
+
+    if (path[0] == '\0')
+        return 0;
+    if (stat(path, &st) < 0)
+        return err_set(e, ERR_CONFIG, "%s: %s: %s", what, path, strerror(errno));
+    if (st.st_size > PEM_MAX)
+        return err_set(e, ERR_CONFIG, "%s: %s: larger than %d bytes", what, path, PEM_MAX);
+    text = malloc((size_t)st.st_size + 2);
+    if (!text)
+        return err_set(e, ERR_LIMIT, "%s: no memory", what);
+    n = io_read_file(path, text, (size_t)st.st_size + 2);
+    if (n < 0) {
+        free(text);
+        return err_set(e, ERR_CONFIG, "%s: %s: %s", what, path, strerror(errno));
+    }
+    *out = (struct curl_blob){.data = text, .len = (size_t)n, .flags = CURL_BLOB_NOCOPY};
+    return 0;
+}
+
+static void tls_set(struct http *h)
+{
+    curl_easy_setopt(h->easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(h->easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    curl_easy_setopt(h->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (h->ca.data)
+        curl_easy_setopt(h->easy, CURLOPT_CAINFO_BLOB, &h->ca);
+    if (h->cert.data) {
+        curl_easy_setopt(h->easy, CURLOPT_SSLCERTTYPE, "PEM");
+        curl_easy_setopt(h->easy, CURLOPT_SSLCERT_BLOB, &h->cert);
+    }
+    if (h->key.data) {
+        curl_easy_setopt(h->easy, CURLOPT_SSLKEYTYPE, "PEM");
+        curl_easy_setopt(h->easy, CURLOPT_SSLKEY_BLOB, &h->key);
+    }
+}
+
+static size_t on_body(char *data, size_t one, size_t len, void *ctx);
+
+static void options_set(struct http *h)
+{
+    const char *schemes = h->conf->plain_http ? "http,https" : "https";
+
+    curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->message);
+    curl_easy_setopt(h->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, schemes);
+    curl_easy_setopt(h->easy, CURLOPT_REDIR_PROTOCOLS_STR, schemes);
+    curl_easy_setopt(h->easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(h->easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+    curl_easy_setopt(h->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
+    curl_easy_setopt(h->easy, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES_S);
+    curl_easy_setopt(h->easy, CURLOPT_LOW_SPEED_TIME, STALL_S);
+    curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, BUFFER_LEN);
+    curl_easy_setopt(h->easy, CURLOPT_MAXCONNECTS, 2L);
+    curl_easy_setopt(h->easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(h->easy, CURLOPT_USERAGENT, "slipway");
+    curl_easy_setopt(h->easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(h->easy, CURLOPT_WRITEDATA, h);
+    tls_set(h);
+    /* Proxies come from the configuration alone, not from the environment; "" says so. */
+    if (IS_ENABLED(CONFIG_HTTP_PROXY)) {
+        curl_easy_setopt(h->easy, CURLOPT_PROXY, h->conf->proxy);
+        curl_easy_setopt(h->easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    }
+}
+
+int http_open(const struct conf_registry *conf, struct http **out, struct err *e)
+{
+    struct http *h = &the_http;
+    int rc;
+
+    memset(h, 0, sizeof *h);
+    h->conf = conf;
+    if (conf->proxy[0] && !IS_ENABLED(CONFIG_HTTP_PROXY))
+        return err_set(e, ERR_UNSUPPORTED, "proxy: not in this build");
+    rc = pem_load(conf->ca, "ca", &h->ca, e);
+    if (!rc)
+        rc = pem_load(conf->client_cert, "client_cert", &h->cert, e);
+    if (!rc)
+        rc = pem_load(conf->client_key, "client_key", &h->key, e);
+    if (rc)
+        return rc;
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) || !(h->easy = curl_easy_init()))
+        return err_set(e, ERR_LIMIT, "libcurl does not start");
+    options_set(h);
+    *out = h;
+    return 0;
+}
+
+uint64_t http_wire(const struct http *h)
+{
+    return h->wire;
+}
+
+/* --- the answer's head ---------------------------------------------------------------------------------------- */
+
+/* The field's value, cut to `cap`; false when it is absent. */
+static bool field(struct http *h, const char *name, size_t at, char *out, size_t cap)
+{
+    struct curl_header *got;
+
+    out[0] = '\0';
+    if (curl_easy_header(h->easy, name, at, CURLH_HEADER, -1, &got) != CURLHE_OK)
+        return false;
+    snprintf(out, cap, "%s", got->value);
+    return true;
+}
+
+static void challenges_take(struct http *h, struct http_reply *r)
+{
+    size_t used = 0;
+    struct curl_header *got;
+
+    for (size_t at = 0; curl_easy_header(h->easy, "WWW-Authenticate", at, CURLH_HEADER, -1, &got) == CURLHE_OK; at++) {
+        size_t len = strlen(got->value);
+
+        if (used + len + 3 > sizeof r->challenge)
+            continue;
+        used += (size_t)snprintf(r->challenge + used, sizeof r->challenge - used, "%s%s", used ? ", " : "", got->value);
+    }
+}
+
+static void head_take(struct http *h)
+{
+    struct http_reply *r = h->reply;
+    long status = 0;
+    curl_off_t length = -1;
+    char text[128];
+
+    curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(h->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    r->status = (int)status;
+    r->has_length = length >= 0;
+    r->length = length >= 0 ? (uint64_t)length : 0;
+    field(h, "Content-Type", 0, r->media, sizeof r->media);
+    field(h, "Docker-Content-Digest", 0, r->digest, sizeof r->digest);
+    challenges_take(h, r);
+    r->has_range = field(h, "Content-Range", 0, text, sizeof text) && http_content_range(text, r);
+    if (field(h, "Retry-After", 0, text, sizeof text))
+        r->retry_after_s = http_retry_after(text, (int64_t)time(NULL));
+    h->encoded = field(h, "Content-Encoding", 0, text, sizeof text) && strcasecmp(text, "identity");
+    h->head_seen = true;
+}
+
+static bool is_success(const struct http_reply *r)
+{
+    return r->status >= 200 && r->status < 300;
+}
+
+/* Look at the head as soon as it is there, once. */
+static int head_handle(struct http *h)
+{
+    int rc;
+
+    if (h->head_seen)
+        return 0;
+    head_take(h);
+    if (!is_success(h->reply))
+        return 0;
+    if (h->encoded)
+        rc = err_set(h->e, ERR_POLICY, "a Content-Encoding came that was not asked for");
+    else
+        rc = h->q->head ? h->q->head(h->q->ctx, h->reply, h->e) : 0;
+    h->refused = rc != 0;
+    return rc;
+}
+
+static void excerpt_take(struct http *h, const char *data, size_t len)
+{
+    size_t used = strlen(h->reply->excerpt);
+
+    for (; len > 0 && used < sizeof h->reply->excerpt - 1; data++, len--)
+        h->reply->excerpt[used++] = *data >= 0x20 && *data <= 0x7e ? *data : ' ';
+    h->reply->excerpt[used] = '\0';
+}
+
+static size_t on_body(char *data, size_t one, size_t len, void *ctx)
+{
+    struct http *h = ctx;
+
+    (void)one;
+    if (head_handle(h))
+        return CURL_WRITEFUNC_ERROR;
+    if (!is_success(h->reply)) {
+        excerpt_take(h, data, len);
+        h->refused_len += len;
+        return h->refused_len > REFUSED_BODY_MAX ? CURL_WRITEFUNC_ERROR : len;
+    }
+    if (h->q->body && h->q->body(h->q->ctx, data, len, h->e)) {
+        h->refused = true;
+        return CURL_WRITEFUNC_ERROR;
+    }
+    return len;
+}
+
+/* --- errors --------------------------------------------------------------------------------------------------- */
+
+static int code_of(CURLcode rc)
+{
+    switch (rc) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+        return ERR_TLS;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_PROXY:
+        return ERR_NET;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_URL_MALFORMAT:
+    case CURLE_LOGIN_DENIED:
+        return ERR_POLICY;
+    case CURLE_OUT_OF_MEMORY:
+        return ERR_LIMIT;
+    default:
+        return ERR_REGISTRY;
+    }
+}
+
+static int failure(struct http *h, CURLcode rc, bool *transient)
+{
+    const char *text = h->message[0] ? h->message : curl_easy_strerror(rc);
+    int code = code_of(rc);
+
+    /* With TLS 1.3 a server refuses the client's certificate only after the handshake. */
+    if (code == ERR_NET && strstr(text, "alert message"))
+        code = ERR_TLS;
+    if (code == ERR_TLS && !h->ca.data)
+        return err_set(h->e, code, "no `ca` is configured, so no certificate is trusted: %s", text);
+    *transient = code == ERR_NET;
+    return err_set(h->e, code, "%s", text);
+}
+
+/* --- one exchange --------------------------------------------------------------------------------------------- */
+
+static struct curl_slist *fields_make(struct http *h, const char *authorization)
+{
+    struct curl_slist *list = curl_slist_append(NULL, "Accept-Encoding: identity");
+    struct curl_slist *more;
+    char accept[512];
+
+    snprintf(accept, sizeof accept, "Accept: %s", h->q->accept ? h->q->accept : "*/*");
+    more = list ? curl_slist_append(list, accept) : NULL;
+    if (more && authorization[0]) {
+        snprintf(h->authorization, sizeof h->authorization, "Authorization: %s", authorization);
+        more = curl_slist_append(list, h->authorization);
+    }
+    if (!more)
+        curl_slist_free_all(list);
+    return more ? list : NULL;
+}
+
+static void wire_count(struct http *h)
+{
+    long sent = 0, head = 0;
+    curl_off_t body = 0;
+
+    curl_easy_getinfo(h->easy, CURLINFO_REQUEST_SIZE, &sent);
+    curl_easy_getinfo(h->easy, CURLINFO_HEADER_SIZE, &head);
+    curl_easy_getinfo(h->easy, CURLINFO_SIZE_DOWNLOAD_T, &body);
+    h->wire += (uint64_t)sent + (uint64_t)head + (uint64_t)body;
+}
+
+static int exchange(struct http *h, const char *url, const char *authorization, bool *transient)
+{
+    struct curl_slist *fields = fields_make(h, authorization);
+    char range[32];
+    CURLcode rc;
+
+    if (!fields)
+        return err_set(h->e, ERR_LIMIT, "no memory");
+    h->head_seen = h->refused = h->encoded = false;
+    h->refused_len = 0;
+    h->message[0] = '\0';
+    memset(h->reply, 0, sizeof *h->reply);
+    snprintf(range, sizeof range, "%llu-", (unsigned long long)h->q->offset);
+    curl_easy_setopt(h->easy, CURLOPT_URL, url);
+    curl_easy_setopt(h->easy, CURLOPT_HTTPGET, 1L);
+    curl_easy_setopt(h->easy, CURLOPT_NOBODY, h->q->head_only ? 1L : 0L);
+    curl_easy_setopt(h->easy, CURLOPT_RANGE, h->q->offset ? range : NULL);
+    curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, fields);
+    rc = curl_easy_perform(h->easy);
+    wire_count(h);
+    curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(fields);
+    if (rc == CURLE_OK)
+        return head_handle(h);
+    if (h->refused)
+        return h->e->code;
+    if (h->head_seen && !is_success(h->reply))
+        return 0;
+    return failure(h, rc, transient);
+}
+
+/* --- redirects ------------------------------------------------------------------------------------------------ */
+
+static bool part_equal(CURLU *a, CURLU *b, CURLUPart part)
+{
+    char *x = NULL, *y = NULL;
+    bool same = curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+                curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) == CURLUE_OK && !strcasecmp(x, y);
+
+    curl_free(x);
+    curl_free(y);
+    return same;
+}
+
+static bool origin_equal(const char *a, const char *b)
+{
+    CURLU *x = curl_url(), *y = curl_url();
+    bool same = x && y && curl_url_set(x, CURLUPART_URL, a, 0) == CURLUE_OK &&
+                curl_url_set(y, CURLUPART_URL, b, 0) == CURLUE_OK && part_equal(x, y, CURLUPART_SCHEME) &&
+                part_equal(x, y, CURLUPART_HOST) && part_equal(x, y, CURLUPART_PORT);
+
+    curl_url_cleanup(x);
+    curl_url_cleanup(y);
+    return same;
+}
+
+static bool is_redirect(int status)
+{
+    return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/* Copy where to go next to h->location, which lives longer than libcurl's own copy. */
+static int redirect_take(struct http *h)
+{
+    char *to = NULL;
+
+    curl_easy_getinfo(h->easy, CURLINFO_REDIRECT_URL, &to);
+    if (!to)
+        return err_set(h->e, ERR_REGISTRY, "status %d without a Location", h->reply->status);
+    if (strlen(to) >= sizeof h->location)
+        return err_set(h->e, ERR_LIMIT, "redirected to an address of %zu bytes, limit is %zu", strlen(to),
+                       sizeof h->location - 1);
+    if (strncasecmp(to, "https://", 8) && !h->conf->plain_http)
+        return err_set(h->e, ERR_POLICY, "redirected to %.60s, which is not HTTPS", to);
+    memcpy(h->location, to, strlen(to) + 1);
+    return 0;
+}
+
+int http_run(struct http *h, const struct http_request *q, struct http_reply *reply, bool *transient, struct err *e)
+{
+    const char *url = q->url;
+    const char *authorization = q->authorization;
+    bool moved = false;
+
+    *transient = false;
+    h->q = q;
+    h->reply = reply;
+    h->e = e;
+    for (int hops = 0; hops <= HTTP_REDIRECT_MAX; hops++) {
+        int rc = exchange(h, url, authorization, transient);
+
+        reply->moved = moved;
+        if (rc || !is_redirect(reply->status))
+            return rc;
+        rc = redirect_take(h);
+        if (rc)
+            return rc;
+        url = h->location;
+        moved = moved || !origin_equal(q->url, url);
+        if (moved)
+            authorization = "";
+    }
+    return err_set(e, ERR_REGISTRY, "more than %d redirects", HTTP_REDIRECT_MAX);
+}
