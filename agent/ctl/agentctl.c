@@ -328,7 +328,7 @@ static int run_logs(struct session *s, bool follow)
     for (;;) {
         char request[96];
         cJSON *answer;
-        bool more;
+        bool more = false;
         int rc;
 
         snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"logs\",\"from\":%.0f}", from);
