@@ -1,0 +1,87 @@
+/* The slot's table of contents: a record for each node, written as the nodes are, sealed at the end.
+ * The bytes are described in agent/FORMAT.md, "TOC". Records are appended; only the flags of one are ever changed.
+ * Owns its file and fixed buffers. Knows nothing of the slot.
+ */
+#ifndef SLIPWAY_SLOT_TOC_H
+#define SLIPWAY_SLOT_TOC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "hal/node.h"
+#include "slot/sum.h"
+
+#define TOC_ALIGN 16u
+#define TOC_VERSION 1u
+#define TOC_HEAD_LEN 32u
+#define TOC_XATTR_MAX 65536u
+#define TOC_REC_MAX (64u + 2u * NODE_PATH_MAX + TOC_XATTR_MAX + TOC_ALIGN)
+
+enum toc_type {
+    /* 1..6: enum node_type */
+    TOC_HARDLINK = 7, /* the same inode as `target` */
+    TOC_TRAILER = 255,
+};
+
+enum toc_flag {
+    TOC_DEAD = 1,    /* replaced by a later record */
+    TOC_HIDDEN = 2,  /* of a layer, but an upper layer hides it: not in the slot */
+    TOC_PENDING = 4, /* a hard link that waits for content; `size` is the target's ordinal */
+};
+
+/* On flash, followed by path, NUL, target, NUL, xattrs (as in struct node), zeros up to len. */
+struct toc_rec {
+    uint32_t len;
+    uint8_t type, flags;
+    uint16_t path_len;
+    uint32_t mode, uid, gid, dev_major, dev_minor, mtime_ns;
+    int64_t mtime_s;
+    uint64_t size, xxh64;
+    uint16_t target_len, xattr_cnt;
+    uint32_t xattr_len;
+};
+_Static_assert(sizeof(struct toc_rec) == 64, "FORMAT.md says 64");
+
+/* A record as read; the pointers are good until the next call. */
+struct toc_item {
+    struct toc_rec r;
+    uint32_t at; /* offset / 16 */
+    const char *path, *target;
+    const uint8_t *xattrs;
+};
+
+struct toc {
+    int fd; /* -1: closed */
+    uint64_t end, flushed;   /* of the records so far */
+    uint64_t limit;          /* most bytes */
+    uint32_t records, live;  /* live: neither dead nor hidden */
+    uint32_t buf_len;
+    uint64_t window_at;
+    uint32_t window_len;
+    struct sum sum; /* of what toc_next has passed */
+    _Alignas(16) uint8_t buf[32768];
+    _Alignas(16) uint8_t window[TOC_REC_MAX];
+};
+
+/* Writing. `max` is the most records that count. */
+int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e);
+int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags, uint64_t xxh64,
+            uint32_t *at, struct err *e);
+int toc_kill(struct toc *t, uint32_t at, struct err *e);
+/* Append the trailer and make the file durable. All records must have been passed by toc_next. */
+int toc_seal(struct toc *t, struct err *e);
+
+/* Reading */
+int toc_open(struct toc *t, const char *path, struct err *e);
+int toc_read(struct toc *t, uint32_t at, struct toc_item *out, struct err *e);
+/* From the first record: set *pos = 0. Returns 1, 0 after the last, or an error. Of a sealed file the trailer is
+ * checked then, so act on nothing that can't be undone before. */
+int toc_next(struct toc *t, uint64_t *pos, struct toc_item *out, struct err *e);
+
+/* The node of a record, pointing into it. */
+struct node toc_node(const struct toc_item *it);
+bool toc_is_live(const struct toc_item *it);
+void toc_close(struct toc *t);
+
+#endif

@@ -1,0 +1,226 @@
+/* Read back: each record of the TOC against the slot, then each node of the slot against the TOC. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "slot/priv.h"
+
+#define DIFF(e, it, what, fmt, want, got)                                                                            \
+    err_set(e, ERR_FLASH, "%s: %s: want " fmt ", got " fmt, (it)->path[0] != '\0' ? (it)->path : "/", what, want, got)
+
+static mode_t mode_of(const struct toc_rec *r)
+{
+    static const mode_t bits[] = {0, S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, S_IFBLK, S_IFIFO};
+    return bits[r->type] | (r->type == NODE_SYMLINK ? 0777 : r->mode);
+}
+
+static int check_meta(const struct toc_item *it, const struct stat *st, struct err *e)
+{
+    const struct toc_rec *r = &it->r;
+    if (st->st_mode != mode_of(r))
+        return DIFF(e, it, "mode", "%o", (unsigned)mode_of(r), (unsigned)st->st_mode);
+    if (st->st_uid != r->uid || st->st_gid != r->gid)
+        return err_set(e, ERR_FLASH, "%s: owner: want %u:%u, got %u:%u", it->path, r->uid, r->gid, st->st_uid,
+                       st->st_gid);
+    if ((int64_t)st->st_mtim.tv_sec != r->mtime_s || (uint32_t)st->st_mtim.tv_nsec != r->mtime_ns)
+        return err_set(e, ERR_FLASH, "%s: mtime: want %lld.%09u, got %lld.%09u", it->path, (long long)r->mtime_s,
+                       r->mtime_ns, (long long)st->st_mtim.tv_sec, (unsigned)st->st_mtim.tv_nsec);
+    if (r->type == NODE_FILE && (uint64_t)st->st_size != r->size)
+        return DIFF(e, it, "size", "%llu", (unsigned long long)r->size, (unsigned long long)st->st_size);
+    if ((r->type == NODE_CHAR || r->type == NODE_BLOCK) && st->st_rdev != makedev(r->dev_major, r->dev_minor))
+        return err_set(e, ERR_FLASH, "%s: device: want %u:%u, got %u:%u", it->path, r->dev_major, r->dev_minor,
+                       major(st->st_rdev), minor(st->st_rdev));
+    return 0;
+}
+
+static int check_target(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
+{
+    ssize_t n = readlinkat(dir, path_name(it->path), (char *)s->io, NODE_PATH_MAX);
+    if (n < 0)
+        return err_errno(e, "%s: readlink", it->path);
+    if (n != it->r.target_len || memcmp(s->io, it->target, (size_t)n) != 0)
+        return err_set(e, ERR_FLASH, "%s: target: want %s, got %.*s", it->path, it->target, (int)n,
+                       (const char *)s->io);
+    return 0;
+}
+
+static int check_content(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
+{
+    struct sum sum;
+    uint64_t off = 0;
+    ssize_t n = 0;
+    int fd = IO_RETRY(openat(dir, path_name(it->path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME));
+    if (fd < 0)
+        return err_errno(e, "%s: open", it->path);
+    if (!s->ops->caps.close_drops_cache)
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    sum_begin(&sum);
+    while (off < it->r.size && (n = io_read_full(fd, s->io, sizeof s->io)) > 0) {
+        sum_update(&sum, s->io, (size_t)n);
+        off += (uint64_t)n;
+        if (off % PIECE_LEN == 0)
+            posix_fadvise(fd, (off_t)(off - PIECE_LEN), PIECE_LEN, POSIX_FADV_DONTNEED);
+    }
+    if (n < 0)
+        err_errno(e, "%s: read", it->path);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+    if (n < 0)
+        return e->code;
+    if (sum_end(&sum) != it->r.xxh64)
+        return DIFF(e, it, "content", "xxh64 %016llx", (unsigned long long)it->r.xxh64,
+                    (unsigned long long)sum_end(&sum));
+    return 0;
+}
+
+/* --- extended attributes: through /proc, which follows no link of the content --------------------------------------- */
+
+struct attr_path {
+    char text[NODE_NAME_MAX + 48];
+};
+
+static int check_one_attr(struct slot_tree *s, const struct attr_path *at, const struct toc_item *it,
+                          const uint8_t **p, struct err *e)
+{
+    uint16_t key_len;
+    uint32_t value_len;
+    char key[256];
+    size_t left = (size_t)(it->xattrs + it->r.xattr_len - *p);
+    if (left < 6)
+        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", it->path);
+    memcpy(&key_len, *p, 2);
+    memcpy(&value_len, *p + 2, 4);
+    if (key_len >= sizeof key || left - 6 < (uint64_t)key_len + value_len)
+        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", it->path);
+    memcpy(key, *p + 6, key_len);
+    key[key_len] = '\0';
+    *p += 6 + key_len;
+    ssize_t n = lgetxattr(at->text, key, s->io, sizeof s->io);
+    if (n < 0)
+        return errno == ENODATA ? err_set(e, ERR_FLASH, "%s: attribute %s is missing", it->path, key)
+                                : err_errno(e, "%s: attribute %s", it->path, key);
+    if ((size_t)n != value_len || memcmp(s->io, *p, value_len) != 0)
+        return err_set(e, ERR_FLASH, "%s: attribute %s differs", it->path, key);
+    *p += value_len;
+    return 0;
+}
+
+static int check_attrs(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
+{
+    struct attr_path at;
+    const uint8_t *p = it->xattrs;
+    unsigned cnt = 0;
+
+    snprintf(at.text, sizeof at.text, "/proc/self/fd/%d/%s", dir,
+             it->path[0] != '\0' ? path_name(it->path) : ".");
+    ssize_t n = llistxattr(at.text, (char *)s->io, sizeof s->io);
+    if (n < 0 && errno != ENOTSUP)
+        return err_errno(e, "%s: attributes", it->path);
+    for (ssize_t i = 0; i < n; i += (ssize_t)strlen((char *)s->io + i) + 1)
+        cnt += strcmp((char *)s->io + i, "security.selinux") != 0;
+    if (cnt != it->r.xattr_cnt)
+        return DIFF(e, it, "attributes", "%u", (unsigned)it->r.xattr_cnt, cnt);
+    for (unsigned i = 0; i < it->r.xattr_cnt; i++) {
+        int rc = check_one_attr(s, &at, it, &p, e);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* --- records -------------------------------------------------------------------------------------------------------- */
+
+static int stat_path(struct slot_tree *s, const char *path, int *dir, struct stat *st, struct err *e)
+{
+    *dir = path_dirs_open(&s->dirs, path, path_parent_len(path), e);
+    if (*dir < 0)
+        return *dir == -ENOENT || *dir == -ENOTDIR || *dir == -ELOOP
+                   ? err_set(e, ERR_FLASH, "%s: node: want one, got nothing", path)
+                   : *dir;
+    if (fstatat(*dir, path[0] != '\0' ? path_name(path) : ".", st, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    return errno == ENOENT ? err_set(e, ERR_FLASH, "%s: node: want one, got nothing", path)
+                           : err_errno(e, "%s", path);
+}
+
+static int check_hardlink(struct slot_tree *s, const struct toc_item *it, struct err *e)
+{
+    struct stat a, b;
+    int dir;
+    int rc = stat_path(s, it->path, &dir, &a, e);
+    if (rc == 0)
+        rc = stat_path(s, it->target, &dir, &b, e);
+    if (rc == 0 && (a.st_dev != b.st_dev || a.st_ino != b.st_ino))
+        return err_set(e, ERR_FLASH, "%s: inode: want that of %s, got another", it->path, it->target);
+    return rc;
+}
+
+static int check_node(struct slot_tree *s, const struct toc_item *it, struct err *e)
+{
+    struct stat st;
+    int dir;
+    if (it->r.type == TOC_HARDLINK)
+        return check_hardlink(s, it, e);
+    int rc = stat_path(s, it->path, &dir, &st, e);
+    if (rc == 0)
+        rc = check_meta(it, &st, e);
+    if (rc == 0)
+        rc = check_attrs(s, dir, it, e);
+    if (rc == 0 && it->r.type == NODE_SYMLINK)
+        rc = check_target(s, dir, it, e);
+    if (rc == 0 && it->r.type == NODE_FILE)
+        rc = check_content(s, dir, it, e);
+    return rc;
+}
+
+/* The claims serve as the set of paths that the TOC names. */
+static int check_known(struct slot_tree *s, struct err *e)
+{
+    if (claims_find(&s->claims, s->path, strlen(s->path)) == NULL && strcmp(s->path, "lost+found") != 0)
+        return err_set(e, ERR_FLASH, "%s: node: want nothing, got one", s->path);
+    return 0;
+}
+
+static int verify(struct slot_tree *s, struct err *e)
+{
+    struct toc_item it;
+    uint64_t pos = 0;
+    int rc;
+    while ((rc = toc_next(&s->toc, &pos, &it, e)) > 0) {
+        if (!toc_is_live(&it))
+            continue;
+        if (claims_put(&s->claims, it.path, it.r.path_len, e) == NULL)
+            return e->code;
+        rc = check_node(s, &it, e);
+        if (rc != 0)
+            return rc;
+    }
+    if (rc == 0)
+        rc = slot_walk(s, check_known, e);
+    return rc;
+}
+
+int slot_tree_verify(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
+                     struct err *e)
+{
+    slot_tree_abort(s);
+    int rc = toc_open(&s->toc, toc_path, e);
+    if (rc == 0 && ops->open(place, false, &s->root, e) != 0) {
+        s->root = -1;
+        rc = e->code;
+    }
+    if (rc == 0) {
+        s->ops = ops;
+        claims_reset(&s->claims);
+        path_dirs_start(&s->dirs, s->root);
+        rc = verify(s, e);
+    }
+    slot_tree_abort(s);
+    return rc != 0 ? err_prefix(e, "verify") : 0;
+}

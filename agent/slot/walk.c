@@ -1,0 +1,163 @@
+/* Walking a slot without a path per level in memory and without following anything. ".." is safe here: the mount is
+ * ours alone. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "slot/priv.h"
+
+struct dirent64 { /* as getdents64(2) gives it */
+    uint64_t ino;
+    int64_t next;
+    uint16_t len;
+    uint8_t type;
+    char name[];
+};
+
+static long read_dir(int fd, void *buf, size_t cap)
+{
+    return IO_RETRY(syscall(SYS_getdents64, fd, buf, cap));
+}
+
+static bool is_dots(const char *name)
+{
+    return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+static int is_dir(int fd, const struct dirent64 *d)
+{
+    struct stat st;
+    if (d->type != 0)
+        return d->type == 4;
+    return fstatat(fd, d->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int step_to(int *fd, const char *name, struct err *e)
+{
+    int next = IO_RETRY(openat(*fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (next < 0)
+        return err_errno(e, "open directory %s", name);
+    close(*fd);
+    *fd = next;
+    return 0;
+}
+
+/* Remove what `fd` holds until a directory is met that is not empty: its name goes to `sub`. Returns 1 then, 0 when
+ * nothing is left, or an error. */
+static int remove_some(struct slot_tree *s, int fd, bool at_root, char *sub, struct err *e)
+{
+    for (;;) {
+        bool any = false;
+        if (lseek(fd, 0, SEEK_SET) < 0)
+            return err_errno(e, "read directory");
+        long n;
+        while ((n = read_dir(fd, s->io, sizeof s->io)) > 0) {
+            const struct dirent64 *d;
+            for (long at = 0; at < n; at += d->len) {
+                d = (const struct dirent64 *)(s->io + at);
+                if (is_dots(d->name) || (at_root && strcmp(d->name, "lost+found") == 0))
+                    continue;
+                any = true;
+                int rc = s->ops->remove(fd, d->name, is_dir(fd, d), e);
+                if (rc != 0 && rc != -ENOTEMPTY && rc != -EEXIST)
+                    return err_prefix(e, "%s", d->name);
+                if (rc != 0) {
+                    memcpy(sub, d->name, strlen(d->name) + 1);
+                    return 1;
+                }
+            }
+        }
+        if (n < 0)
+            return err_errno(e, "read directory");
+        if (!any)
+            return 0;
+    }
+}
+
+int slot_empty(struct slot_tree *s, struct err *e)
+{
+    char sub[NODE_NAME_MAX + 1];
+    unsigned depth = 0;
+    int fd = IO_RETRY(openat(s->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd < 0)
+        return err_errno(e, "open root");
+    int rc;
+    for (;;) {
+        rc = remove_some(s, fd, depth == 0, sub, e);
+        if (rc < 0 || (rc == 0 && depth == 0))
+            break;
+        depth += rc > 0 ? 1 : -1;
+        rc = step_to(&fd, rc > 0 ? sub : "..", e);
+        if (rc != 0)
+            break;
+    }
+    close(fd);
+    return rc != 0 ? err_prefix(e, "empty the slot") : 0;
+}
+
+/* The next name at or after *cookie: 1 and its name and type, 0 at the end. */
+static int next_name(struct slot_tree *s, int fd, uint64_t *cookie, char *name, bool *dir, struct err *e)
+{
+    if (lseek(fd, (off_t)*cookie, SEEK_SET) < 0)
+        return err_errno(e, "read directory");
+    long n;
+    /* A small read: the next call starts anew behind this name. */
+    while ((n = read_dir(fd, s->io, 512)) > 0) {
+        const struct dirent64 *d;
+        for (long at = 0; at < n; at += d->len) {
+            d = (const struct dirent64 *)(s->io + at);
+            *cookie = (uint64_t)d->next;
+            if (is_dots(d->name))
+                continue;
+            memcpy(name, d->name, strlen(d->name) + 1);
+            *dir = is_dir(fd, d);
+            return 1;
+        }
+    }
+    return n < 0 ? err_errno(e, "read directory") : 0;
+}
+
+int slot_walk(struct slot_tree *s, int (*see)(struct slot_tree *s, struct err *e), struct err *e)
+{
+    char name[NODE_NAME_MAX + 1];
+    bool dir = false;
+    unsigned depth = 0;
+    s->path[0] = '\0';
+    s->cookie[0] = 0;
+    int fd = IO_RETRY(openat(s->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd < 0)
+        return err_errno(e, "open root");
+    int rc;
+    while ((rc = next_name(s, fd, &s->cookie[depth], name, &dir, e)) >= 0) {
+        if (rc == 0 && depth == 0)
+            break;
+        if (rc == 0) {
+            depth--;
+            s->path[path_parent_len(s->path)] = '\0';
+            rc = step_to(&fd, "..", e);
+            if (rc != 0)
+                break;
+            continue;
+        }
+        rc = path_join(s->path, s->path, name, e);
+        if (rc == 0)
+            rc = see(s, e);
+        if (rc != 0)
+            break;
+        if (dir && strcmp(s->path, "lost+found") != 0) {
+            rc = depth + 1 < WALK_DEPTH_MAX ? step_to(&fd, name, e) : err_set(e, ERR_FLASH, "too deep");
+            if (rc != 0)
+                break;
+            s->cookie[++depth] = 0;
+            continue;
+        }
+        s->path[path_parent_len(s->path)] = '\0';
+    }
+    close(fd);
+    return rc;
+}

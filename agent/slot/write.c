@@ -1,0 +1,193 @@
+/* What reaches the filesystem, and in what order its pages leave memory. A board has little of it: files are sent to
+ * the medium soon after they are written, and forgotten once they are there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "slot/priv.h"
+
+/* A full filesystem has a name of its own, whichever call found out. */
+static int blame(const char *path, struct err *e)
+{
+    if (e->code == -ENOSPC || e->code == -EDQUOT)
+        e->code = ERR_SPACE;
+    return err_prefix(e, "%s", path[0] != '\0' ? path : "/");
+}
+
+static int parent_fd(struct slot_tree *s, const char *path, struct err *e)
+{
+    return path_dirs_open(&s->dirs, path, path_parent_len(path), e);
+}
+
+static const char *name_of(const char *path)
+{
+    return path[0] != '\0' ? path_name(path) : ".";
+}
+
+/* Refuse what can't fit before its first byte. */
+static int reserve(struct slot_tree *s, uint64_t need, struct err *e)
+{
+    if (need <= s->bytes_free && s->nodes_free > 0)
+        return 0;
+    struct tree_space now = {0};
+    int rc = s->ops->space(s->root, &now, e);
+    if (rc != 0)
+        return rc;
+    s->bytes_free = now.bytes_free;
+    s->nodes_free = now.nodes_total > 0 ? now.nodes_free : UINT64_MAX;
+    if (need > s->bytes_free)
+        return err_set(e, ERR_SPACE, "need %llu bytes, have %llu", (unsigned long long)need,
+                       (unsigned long long)s->bytes_free);
+    if (s->nodes_free == 0)
+        return err_set(e, ERR_SPACE, "need 1 inode, have 0 of %llu", (unsigned long long)now.nodes_total);
+    return 0;
+}
+
+int slot_make(struct slot_tree *s, const char *path, const struct node *n, int *file_fd, struct err *e)
+{
+    int rc = reserve(s, n->type == NODE_FILE ? n->size : 0, e);
+    if (rc != 0)
+        return blame(path, e);
+    int dir = parent_fd(s, path, e);
+    if (dir < 0)
+        return blame(path, e);
+    rc = s->ops->make(dir, name_of(path), n, file_fd, e);
+    if (rc != 0)
+        return blame(path, e);
+    s->nodes_free--;
+    return 0;
+}
+
+int slot_settle(struct slot_tree *s, const char *path, int file_fd, const struct node *n, struct err *e)
+{
+    int dir = parent_fd(s, path, e);
+    if (dir < 0 || s->ops->settle(dir, name_of(path), file_fd, n, e) != 0)
+        return blame(path, e);
+    return 0;
+}
+
+int slot_link(struct slot_tree *s, const char *from, const char *to, struct err *e)
+{
+    int dir = parent_fd(s, from, e);
+    if (dir < 0)
+        return blame(from, e);
+    int from_dir = IO_RETRY(fcntl(dir, F_DUPFD_CLOEXEC, 0));
+    if (from_dir < 0) {
+        err_errno(e, "dup");
+        return blame(from, e);
+    }
+    dir = parent_fd(s, to, e);
+    int rc = dir < 0 ? dir : s->ops->link(from_dir, name_of(from), dir, name_of(to), e);
+    close(from_dir);
+    return rc != 0 ? blame(to, e) : 0;
+}
+
+int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *e)
+{
+    if (is_dir)
+        path_dirs_drop(&s->dirs);
+    int dir = parent_fd(s, path, e);
+    if (dir < 0 || s->ops->remove(dir, name_of(path), is_dir, e) != 0)
+        return blame(path, e);
+    return 0;
+}
+
+/* --- pages ------------------------------------------------------------------------------------------------------ */
+
+/* Only true failures of the medium count: not every filesystem has the call. */
+static int push(int fd, uint64_t off, uint64_t len, unsigned flags, struct err *e)
+{
+    if (IO_RETRY(sync_file_range(fd, (off_t)off, (off_t)len, flags)) == 0 || (errno != EIO && errno != ENOSPC))
+        return 0;
+    return err_errno(e, "write-back");
+}
+
+static int push_and_forget(int fd, uint64_t off, uint64_t len, struct err *e)
+{
+    int rc = push(fd, off, len,
+                  SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER, e);
+    posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
+    return rc;
+}
+
+static void ring_close(struct ring *r, int half)
+{
+    for (int i = 0; i < r->cnt[half]; i++) {
+        posix_fadvise(r->fd[half][i], 0, 0, POSIX_FADV_DONTNEED);
+        close(r->fd[half][i]);
+    }
+    r->cnt[half] = 0;
+}
+
+/* Takes the descriptor. */
+static int ring_add(struct ring *r, int fd, uint64_t len, struct err *e)
+{
+    int rc = 0;
+    r->fd[r->filling][r->cnt[r->filling]++] = fd;
+    r->bytes += len;
+    if (r->cnt[r->filling] < RING_CNT && r->bytes < RING_BYTES)
+        return 0;
+    for (int i = 0; i < r->cnt[r->filling] && rc == 0; i++)
+        rc = push(r->fd[r->filling][i], 0, 0, SYNC_FILE_RANGE_WRITE, e);
+    r->filling = !r->filling;
+    r->bytes = 0;
+    ring_close(r, r->filling);
+    return rc;
+}
+
+void slot_ring_drop(struct slot_tree *s)
+{
+    ring_close(&s->ring, 0);
+    ring_close(&s->ring, 1);
+    s->ring.bytes = 0;
+}
+
+static int fill(struct slot_tree *s, int fd, uint64_t size, struct content *c, struct err *e)
+{
+    uint64_t off = 0;
+    while (off < size) {
+        uint64_t n = size - off < PIECE_LEN ? size - off : PIECE_LEN;
+        int rc = content_move(c, fd, n, e);
+        if (rc != 0)
+            return rc;
+        s->bytes_free -= n < s->bytes_free ? n : s->bytes_free;
+        s->stats.bytes_written += n;
+        if (size > PIECE_LEN)
+            rc = push(fd, off, n, SYNC_FILE_RANGE_WRITE, e);
+        if (rc == 0 && off >= PIECE_LEN)
+            rc = push_and_forget(fd, off - PIECE_LEN, PIECE_LEN, e);
+        if (rc != 0)
+            return rc;
+        off += n;
+    }
+    return 0;
+}
+
+int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c, uint64_t *xxh64,
+                    struct err *e)
+{
+    struct entry_end end = {0};
+    int fd = -1;
+
+    if (c == NULL || c->left != n->size)
+        return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path, (unsigned long long)n->size,
+                       c != NULL ? (unsigned long long)c->left : 0);
+    int rc = slot_make(s, path, n, &fd, e);
+    if (rc != 0)
+        return rc;
+    rc = fill(s, fd, n->size, c, e);
+    if (rc == 0)
+        rc = content_end(c, &end, e);
+    if (rc != 0)
+        blame(path, e);
+    else
+        rc = slot_settle(s, path, fd, n, e);
+    if (rc != 0) {
+        close(fd);
+        return e->code;
+    }
+    *xxh64 = end.xxh64;
+    return ring_add(&s->ring, fd, n->size, e) != 0 ? blame(path, e) : 0;
+}
