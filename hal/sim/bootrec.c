@@ -66,13 +66,16 @@ static int sim_store(const void *arg, const struct bootrec *r, struct err *e)
     (void)arg;
     if (rc < 0)
         return rc;
-    fault_point("bootrec.store");
+    if (fault_point("bootrec.store") < 0)
+        return err_errno(e, "%s", s.file);
     rc = tear_older(&s.place, e);
     if (rc < 0)
         return rc;
-    fault_point("bootrec.torn");
+    if (fault_point("bootrec.torn") < 0)
+        return err_errno(e, "%s", s.file);
     rc = bootrec_uboot.store(&s.place, r, e);
-    fault_point("bootrec.stored");
+    if (rc == 0 && fault_point("bootrec.stored") < 0)
+        return err_errno(e, "%s", s.file);
     return rc;
 }
 

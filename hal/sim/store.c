@@ -14,13 +14,16 @@ static int sim_write(const char *dir, const char *name, int copy, const void *bu
 {
     int rc;
 
-    fault_point("store.write");
+    if (fault_point("store.write") < 0)
+        return err_errno(e, "%s/%s.%d", dir, name, copy);
     rc = store_linux.write(dir, name, copy, buf, len / 2, e);
     if (rc < 0)
         return rc;
-    fault_point("store.torn");
+    if (fault_point("store.torn") < 0)
+        return err_errno(e, "%s/%s.%d", dir, name, copy);
     rc = store_linux.write(dir, name, copy, buf, len, e);
-    fault_point("store.written");
+    if (rc == 0 && fault_point("store.written") < 0)
+        return err_errno(e, "%s/%s.%d", dir, name, copy);
     return rc;
 }
 
