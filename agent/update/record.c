@@ -44,11 +44,13 @@ static enum copy_state copy_read(const struct record *r, int copy, uint32_t *seq
     if (n < 0)
         return COPY_BAD;
     memcpy(&h, image, sizeof(h));
-    if ((size_t)n < sizeof(h) || h.magic != r->magic)
+    if ((size_t)n < sizeof(h) || h.magic != r->magic || h.zero != 0)
         err_set(e, ERR_FORMAT, "not a %s record", r->name);
-    else if (h.version != r->version || h.zero != 0)
+    else if (h.version != r->version)
         err_set(e, ERR_FORMAT, "version %u, this agent knows %u", h.version, r->version);
-    else if (h.len != r->len || (size_t)n != sizeof(h) + h.len)
+    else if (h.len != r->len)
+        err_set(e, ERR_FORMAT, "payload of %u bytes, this agent knows %u", (unsigned)h.len, (unsigned)r->len);
+    else if ((size_t)n != sizeof(h) + h.len)
         err_set(e, ERR_FORMAT, "%zd bytes, want %zu", n, sizeof(h) + r->len);
     else if (h.crc != image_crc(h.len))
         err_set(e, ERR_FORMAT, "wrong CRC");
