@@ -1,0 +1,18 @@
+/* What every driver of a port must keep, whichever board it is for. Each check answers NULL, or what the driver does
+ * wrong; a port's test runs it on the real drivers, which must pass, and on broken ones, which must not. */
+#ifndef SLIPWAY_TESTS_HAL_CONFORM_H
+#define SLIPWAY_TESTS_HAL_CONFORM_H
+
+#include "hal/bootrec.h"
+#include "hal/clock.h"
+#include "hal/identity.h"
+#include "hal/store.h"
+
+/* `dir` is an empty folder, left with files of the record "conform". */
+const char *conform_store(const struct store_ops *ops, const char *dir);
+const char *conform_clock(const struct clock_ops *ops);
+const char *conform_identity(const struct identity_ops *ops);
+/* Needs a record that loads; leaves another one behind. */
+const char *conform_bootrec(const struct bootrec_ops *ops, const void *arg);
+
+#endif
