@@ -1,6 +1,7 @@
 /* boards/common/boot.cmd in C, and the power switch. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,9 +95,13 @@ static int args_read(char *buf, size_t cap, char *argv[ARGS_MAX], struct err *e)
     return 0;
 }
 
-/* A reboot closes everything; execv alone would hand sockets and locks to the next life. */
-static void descriptors_close(void)
+/* A reboot forgets everything; execv alone would hand files, locks and blocked signals to the next life. */
+static void process_forget(void)
 {
+    sigset_t none;
+
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
     for (int fd = STDERR_FILENO + 1; fd < 1024; fd++)
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
@@ -115,7 +120,7 @@ static int sim_restart(struct err *e)
     if (setenv("SLIPWAY_SIM_CAUSE", "software", 1) < 0)
         return err_errno(e, "SLIPWAY_SIM_CAUSE");
     log_info("sim: restart, slot %c", slot == SLOT_A ? 'A' : 'B');
-    descriptors_close();
+    process_forget();
     execv("/proc/self/exe", argv);
     return err_errno(e, "/proc/self/exe");
 }
