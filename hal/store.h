@@ -14,7 +14,8 @@ struct store_ops {
     /* Read copy 0 or 1 of record `name` (a plain file name) below directory `dir`. Returns its length, 0 when there
      * is none, or an error. */
     ssize_t (*read)(const char *dir, const char *name, int copy, void *buf, size_t cap, struct err *e);
-    /* Durable when it returns 0. A cut leaves anything at all in this copy and nothing changed in the other. */
+    /* Durable when it returns 0. Makes `dir`, not its parents. A cut leaves anything at all in this copy and nothing
+     * changed in the other. */
     int (*write)(const char *dir, const char *name, int copy, const void *buf, size_t len, struct err *e);
 };
 

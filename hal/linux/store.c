@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -61,6 +62,19 @@ static int dir_sync(const char *dir, struct err *e)
     return rc;
 }
 
+/* A new device has no state folder yet; its parent, the data partition, is the board's to make. */
+static int dir_make(const char *dir, struct err *e)
+{
+    char parent[PATH_CAP];
+    int n = snprintf(parent, sizeof(parent), "%s/..", dir);
+
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return err_errno(e, "%s", dir);
+    if (n < 0 || n >= PATH_CAP)
+        return err_set(e, ERR_LIMIT, "%s: path is too long", dir);
+    return dir_sync(parent, e);
+}
+
 static int store_write(const char *dir, const char *name, int copy, const void *buf, size_t len,
                        struct err *e)
 {
@@ -69,6 +83,8 @@ static int store_write(const char *dir, const char *name, int copy, const void *
     int fd;
     int rc = copy_path(dir, name, copy, path, e);
 
+    if (rc == 0 && access(dir, F_OK) < 0)
+        rc = dir_make(dir, e);
     if (rc < 0)
         return rc;
     created = access(path, F_OK) < 0;

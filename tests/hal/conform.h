@@ -8,7 +8,7 @@
 #include "hal/identity.h"
 #include "hal/store.h"
 
-/* `dir` is an empty folder, left with files of the record "conform". */
+/* `dir` does not exist, but its parent does. Left with files of the record "conform". */
 const char *conform_store(const struct store_ops *ops, const char *dir);
 const char *conform_clock(const struct clock_ops *ops);
 const char *conform_identity(const struct identity_ops *ops);
