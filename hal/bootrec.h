@@ -14,8 +14,8 @@
 enum slot_id { SLOT_A = 0, SLOT_B = 1, SLOT_CNT = 2 };
 
 struct bootrec {
-    enum slot_id first;      /* tried first; the other one is second */
-    uint8_t left[SLOT_CNT];  /* starts left before the boot loader passes the slot over; 0..9 */
+    enum slot_id first;     /* tried first; the other one is second */
+    uint8_t left[SLOT_CNT]; /* starts left before the boot loader passes the slot over; 0..9 */
 };
 
 struct bootrec_caps {
