@@ -7,6 +7,8 @@
 #ifndef SLIPWAY_STREAM_ENTRY_H
 #define SLIPWAY_STREAM_ENTRY_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -22,7 +24,9 @@ enum entry_type {
 
 #define ENTRY_XATTR_MAX 65536
 
-/* One entry. `node.target` and `node.xattrs` point into `text`. About 74 KiB: one per process. */
+/* One entry. A hard link's target is in `node.target` too, and of its node nothing else is set; a whiteout's node is
+ * all zero. `node.target` and `node.xattrs` point into the arrays below, or are NULL and NULL with xattr_len 0.
+ * About 74 KiB: one per process. */
 struct entry {
     enum entry_type type;
     char path[NODE_PATH_MAX]; /* "" is the root directory itself */
@@ -37,7 +41,11 @@ struct entry_end {
     uint64_t xxh64; /* XXH64, seed 0, of the content */
 };
 
-/* decode's side */
+/* Whether an extended attribute may go into a slot: user.*, security.*, POSIX ACLs, and trusted.* but for
+ * trusted.overlay.*, which would act on the overlay that a tree is mounted with. */
+bool entry_xattr_allowed(const char *name, size_t len);
+
+/* decode's side: the head and the names. The content follows as FRAME_DATA and FRAME_ENTRY_END. */
 int entry_write(int fd, const struct entry *en, struct err *e);
 
 /* stage's side: read the payload of a FRAME_ENTRY head. ERR_PEER when a bound or a rule above is broken.

@@ -9,6 +9,7 @@
 #define SLIPWAY_STREAM_FRAME_H
 
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "base/err.h"
 
@@ -47,6 +48,8 @@ int frame_write(int fd, enum frame_type type, const void *payload, uint32_t len,
 /* A head followed by two pieces of payload. */
 int frame_write_two(int fd, enum frame_type type, const void *a, uint32_t a_len, const void *b, uint32_t b_len,
                     struct err *e);
+/* A head followed by up to 6 pieces of payload. */
+int frame_write_parts(int fd, enum frame_type type, const struct iovec *parts, int cnt, struct err *e);
 /* Send `cause` as FRAME_ERR. */
 int frame_write_err(int fd, const struct err *cause, struct err *e);
 
@@ -56,5 +59,9 @@ int frame_read_head(int fd, struct frame *out, struct err *e);
 int frame_read_fixed(int fd, const struct frame *head, void *out, uint32_t len, struct err *e);
 /* Read the payload of a FRAME_ERR head into *e and return its code: the peer's cause becomes ours. */
 int frame_read_err(int fd, const struct frame *head, struct err *e);
+
+/* The checks of frame_read_head and frame_read_err, for those who read the bytes themselves. */
+int frame_check_head(const struct frame *head, struct err *e);
+int frame_take_err(struct err *from, struct err *e);
 
 #endif

@@ -1,0 +1,288 @@
+#include "stream/entry.h"
+
+#include <string.h>
+
+/* Payload of FRAME_ENTRY: this head, then path, target and xattrs without NULs between them. */
+struct entry_head {
+    uint64_t size;
+    int64_t mtime_s;
+    uint32_t mtime_ns;
+    uint32_t type, node_type;
+    uint32_t mode, uid, gid;
+    uint32_t dev_major, dev_minor;
+    uint32_t xattr_len;
+    uint16_t xattr_cnt;
+    uint16_t path_len, target_len;
+    uint16_t zero;
+};
+
+int entry_write(int fd, const struct entry *en, struct err *e)
+{
+    const struct node *n = &en->node;
+    size_t path_len = strlen(en->path);
+    size_t target_len = n->target ? strlen(n->target) : 0;
+    struct entry_head h = {
+        .type = en->type,
+        .node_type = n->type,
+        .mode = n->mode,
+        .uid = n->uid,
+        .gid = n->gid,
+        .dev_major = n->dev_major,
+        .dev_minor = n->dev_minor,
+        .mtime_s = n->mtime_s,
+        .mtime_ns = n->mtime_ns,
+        .size = n->size,
+        .xattr_len = n->xattr_len,
+        .xattr_cnt = n->xattr_cnt,
+        .path_len = (uint16_t)path_len,
+        .target_len = (uint16_t)target_len,
+    };
+    struct iovec v[4] = {
+        {&h, sizeof h},
+        {(void *)(uintptr_t)en->path, path_len},
+        {(void *)(uintptr_t)n->target, target_len},
+        {(void *)(uintptr_t)n->xattrs, n->xattr_len},
+    };
+
+    return frame_write_parts(fd, FRAME_ENTRY, v, 4, e);
+}
+
+static int broken(const struct entry *en, const char *what, struct err *e)
+{
+    return err_set(e, ERR_PEER, "entry '%.100s': %s", en->path, what);
+}
+
+/* Relative, each component 1..255 bytes and neither "." nor "..". "" is fine here. */
+static bool path_ok(const char *p)
+{
+    if (*p == '\0')
+        return true;
+    for (;;) {
+        size_t len = strcspn(p, "/");
+
+        if (len == 0 || len > NODE_NAME_MAX || (len == 1 && p[0] == '.') || (len == 2 && !memcmp(p, "..", 2)))
+            return false;
+        if (p[len] == '\0')
+            return true;
+        p += len + 1;
+    }
+}
+
+static bool has_prefix(const char *name, size_t len, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return len > n && memcmp(name, prefix, n) == 0;
+}
+
+bool entry_xattr_allowed(const char *name, size_t len)
+{
+    static const char acl[] = "system.posix_acl_access", acl_default[] = "system.posix_acl_default";
+
+    if (len > NODE_NAME_MAX || memchr(name, '\0', len))
+        return false;
+    if (has_prefix(name, len, "trusted."))
+        return !has_prefix(name, len, "trusted.overlay.");
+    return has_prefix(name, len, "user.") || has_prefix(name, len, "security.") ||
+           (len == sizeof acl - 1 && !memcmp(name, acl, len)) ||
+           (len == sizeof acl_default - 1 && !memcmp(name, acl_default, len));
+}
+
+static bool xattrs_ok(const uint8_t *at, uint32_t left, uint32_t cnt)
+{
+    for (; cnt > 0; cnt--) {
+        uint16_t name_len;
+        uint32_t value_len;
+
+        if (left < sizeof name_len + sizeof value_len)
+            return false;
+        memcpy(&name_len, at, sizeof name_len);
+        memcpy(&value_len, at + sizeof name_len, sizeof value_len);
+        at += sizeof name_len + sizeof value_len;
+        left -= sizeof name_len + sizeof value_len;
+        if (name_len > left || value_len > left - name_len ||
+            !entry_xattr_allowed((const char *)at, name_len))
+            return false;
+        at += name_len + value_len;
+        left -= name_len + value_len;
+    }
+    return left == 0;
+}
+
+static int node_check(const struct entry *en, struct err *e)
+{
+    const struct node *n = &en->node;
+    bool device = n->type == NODE_CHAR || n->type == NODE_BLOCK;
+
+    if (n->type < NODE_FILE || n->type > NODE_FIFO)
+        return broken(en, "unknown type of node", e);
+    if (en->path[0] == '\0' && n->type != NODE_DIR)
+        return broken(en, "the root is no directory", e);
+    if (n->mode & ~07777u)
+        return broken(en, "mode has bits beyond 07777", e);
+    if (n->uid == UINT32_MAX || n->gid == UINT32_MAX)
+        return broken(en, "owner -1", e);
+    if (n->mtime_ns >= 1000000000)
+        return broken(en, "nanoseconds of a second or more", e);
+    if (n->size > INT64_MAX || (n->size && n->type != NODE_FILE))
+        return broken(en, "size out of place", e);
+    if ((n->type == NODE_SYMLINK) != (en->target[0] != '\0'))
+        return broken(en, "target out of place", e);
+    if ((n->dev_major || n->dev_minor) && !device)
+        return broken(en, "device number out of place", e);
+    if (n->type == NODE_CHAR && !n->dev_major && !n->dev_minor)
+        return broken(en, "character device 0:0", e);
+    if (!xattrs_ok(en->xattrs, n->xattr_len, n->xattr_cnt))
+        return broken(en, "extended attributes are malformed or not allowed", e);
+    return 0;
+}
+
+static bool node_is_blank(const struct entry_head *h)
+{
+    return !h->node_type && !h->mode && !h->uid && !h->gid && !h->dev_major && !h->dev_minor && !h->mtime_s &&
+           !h->mtime_ns && !h->size && !h->xattr_cnt && !h->xattr_len;
+}
+
+static int entry_check(const struct entry *en, const struct entry_head *h, struct err *e)
+{
+    if (strlen(en->path) != h->path_len || strlen(en->target) != h->target_len)
+        return broken(en, "NUL in a name", e);
+    if (!path_ok(en->path))
+        return broken(en, "path is not relative and plain", e);
+    if (h->type == ENTRY_NODE)
+        return node_check(en, e);
+    if (h->type != ENTRY_HARDLINK && h->type != ENTRY_WHITEOUT && h->type != ENTRY_OPAQUE)
+        return broken(en, "unknown type of entry", e);
+    if (!node_is_blank(h))
+        return broken(en, "a node where none belongs", e);
+    if ((h->type == ENTRY_HARDLINK) != (h->target_len > 0) || !path_ok(en->target))
+        return broken(en, "target is not a path or out of place", e);
+    if (h->type != ENTRY_OPAQUE && h->path_len == 0)
+        return broken(en, "path is empty", e);
+    return 0;
+}
+
+static void head_to_node(const struct entry_head *h, struct entry *out)
+{
+    out->type = (enum entry_type)h->type;
+    out->node = (struct node){
+        .type = (enum node_type)h->node_type,
+        .mode = h->mode,
+        .uid = h->uid,
+        .gid = h->gid,
+        .dev_major = h->dev_major,
+        .dev_minor = h->dev_minor,
+        .mtime_s = h->mtime_s,
+        .mtime_ns = h->mtime_ns,
+        .size = h->size,
+        .target = h->target_len ? out->target : NULL,
+        .xattrs = h->xattr_len ? out->xattrs : NULL,
+        .xattr_len = h->xattr_len,
+        .xattr_cnt = h->xattr_cnt,
+    };
+}
+
+int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out, struct err *e)
+{
+    struct entry_head h;
+    int rc;
+
+    if (head->type != FRAME_ENTRY || head->len < sizeof h)
+        return err_set(e, ERR_PEER, "entry: want a head, got frame type %u, length %u", head->type,
+                       head->len);
+    rc = p->read(p, &h, sizeof h, e);
+    if (rc)
+        return rc;
+    if (h.path_len >= NODE_PATH_MAX || h.target_len >= NODE_PATH_MAX || h.xattr_len > ENTRY_XATTR_MAX ||
+        h.zero || head->len != sizeof h + h.path_len + h.target_len + h.xattr_len)
+        return err_set(e, ERR_PEER, "entry: lengths %u, %u, %u do not fit a frame of %u bytes", h.path_len,
+                       h.target_len, h.xattr_len, head->len);
+    out->path[h.path_len] = '\0';
+    out->target[h.target_len] = '\0';
+    if (h.path_len && (rc = p->read(p, out->path, h.path_len, e)))
+        return rc;
+    if (h.target_len && (rc = p->read(p, out->target, h.target_len, e)))
+        return rc;
+    if (h.xattr_len && (rc = p->read(p, out->xattrs, h.xattr_len, e)))
+        return rc;
+    head_to_node(&h, out);
+    return entry_check(out, &h, e);
+}
+
+/* Read a head that must be of type `want`; decode's own error may come instead of it. */
+static int content_head(struct content *c, enum frame_type want, struct frame *out, struct err *e)
+{
+    struct err from;
+    int rc = c->pipe->read(c->pipe, out, sizeof *out, e);
+
+    if (rc || (rc = frame_check_head(out, e)))
+        return rc;
+    if (out->type == want)
+        return 0;
+    if (out->type != FRAME_ERR || out->len != sizeof from)
+        return err_set(e, ERR_PEER, "content: want frame type %d, got %u", want, out->type);
+    rc = c->pipe->read(c->pipe, &from, sizeof from, e);
+    return rc ? rc : frame_take_err(&from, e);
+}
+
+/* Make in_frame > 0 while left > 0. */
+static int content_next(struct content *c, struct err *e)
+{
+    struct frame head;
+    int rc;
+
+    if (c->in_frame > 0)
+        return 0;
+    rc = content_head(c, FRAME_DATA, &head, e);
+    if (rc)
+        return rc;
+    if (head.len == 0 || head.len > c->left)
+        return err_set(e, ERR_PEER, "content: frame of %u bytes, %llu are left of the file", head.len,
+                       (unsigned long long)c->left);
+    c->in_frame = head.len;
+    return 0;
+}
+
+int content_move(struct content *c, int fd, uint64_t len, struct err *e)
+{
+    while (len > 0) {
+        int64_t n = content_next(c, e);
+
+        if (n)
+            return (int)n;
+        n = c->pipe->move(c->pipe, fd, len < c->in_frame ? len : c->in_frame, e);
+        if (n < 0)
+            return (int)n;
+        c->in_frame -= (uint32_t)n;
+        c->left -= (uint64_t)n;
+        len -= (uint64_t)n;
+    }
+    return 0;
+}
+
+int content_end(struct content *c, struct entry_end *out, struct err *e)
+{
+    uint8_t waste[4096];
+    struct frame head;
+    int rc;
+
+    while (c->left > 0) {
+        uint32_t n;
+
+        rc = content_next(c, e);
+        if (rc)
+            return rc;
+        n = c->in_frame < sizeof waste ? c->in_frame : (uint32_t)sizeof waste;
+        rc = c->pipe->read(c->pipe, waste, n, e);
+        if (rc)
+            return rc;
+        c->in_frame -= n;
+        c->left -= n;
+    }
+    rc = content_head(c, FRAME_ENTRY_END, &head, e);
+    if (rc)
+        return rc;
+    if (head.len != sizeof *out)
+        return err_set(e, ERR_PEER, "content: want an end of %zu bytes, got %u", sizeof *out, head.len);
+    return c->pipe->read(c->pipe, out, sizeof *out, e);
+}
