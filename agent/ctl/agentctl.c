@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "base/version.h"
 #include "ctl/json.h"
 #include "ctl/line.h"
 #include "ctl/render.h"
@@ -23,14 +24,10 @@
 
 #define SOCKET_DEFAULT "/run/slipway/agentd.sock"
 #define SOCKET_WAIT_MS 10000
-#define SERIAL_WAIT_MS 2000   /* without a byte */
-#define SERIAL_TRY_MS 15000   /* in all, on a line that never falls silent */
+#define SERIAL_WAIT_MS 2000 /* without a byte */
+#define SERIAL_TRY_MS 15000 /* in all, on a line that never falls silent */
 #define SERIAL_TRIES 3
 #define FOLLOW_MS 1000
-
-#ifndef SLIPWAY_VERSION
-#define SLIPWAY_VERSION "0.1.0"
-#endif
 
 struct session {
     const char *socket;
@@ -286,7 +283,8 @@ static int order(struct session *s, const char *request, const char *done)
 static int run_update(struct session *s, bool follow)
 {
     (void)follow;
-    return order(s, "{\"v\":1,\"cmd\":\"update\"}", "The agent looks for a new version now; see `agentctl status`.");
+    return order(s, "{\"v\":1,\"cmd\":\"update\"}",
+                 "The agent looks for a new version now; see `agentctl status`.");
 }
 
 static int run_confirm(struct session *s, bool follow)
@@ -298,7 +296,8 @@ static int run_confirm(struct session *s, bool follow)
 static int run_rollback(struct session *s, bool follow)
 {
     (void)follow;
-    return order(s, "{\"v\":1,\"cmd\":\"rollback\"}", "Going back to the other slot; the board restarts for it.");
+    return order(s, "{\"v\":1,\"cmd\":\"rollback\"}",
+                 "Going back to the other slot; the board restarts for it.");
 }
 
 /* Print one chunk. Returns what to ask for next, or -1. */
@@ -492,7 +491,8 @@ int agentctl_main(int argc, char **argv)
     int rc;
 
     for (int i = 1; i < argc; i++) {
-        if (option_value(argc, argv, &i, "--socket", &socket_path) || option_value(argc, argv, &i, "--baud", &baud) ||
+        if (option_value(argc, argv, &i, "--socket", &socket_path) ||
+            option_value(argc, argv, &i, "--baud", &baud) ||
             option_value(argc, argv, &i, "--serial", &s.serial))
             continue;
         if (strcmp(argv[i], "--json") == 0)

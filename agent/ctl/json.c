@@ -20,17 +20,17 @@ static cJSON *item_add(struct json *j, cJSON *to, const char *key, cJSON *item)
     return NULL;
 }
 
-cJSON *json_object(struct json *j, cJSON *to, const char *key)
+cJSON *json_put_object(struct json *j, cJSON *to, const char *key)
 {
     return item_add(j, to, key, cJSON_CreateObject());
 }
 
-cJSON *json_array(struct json *j, cJSON *to, const char *key)
+cJSON *json_put_array(struct json *j, cJSON *to, const char *key)
 {
     return item_add(j, to, key, cJSON_CreateArray());
 }
 
-void json_text(struct json *j, cJSON *to, const char *key, const char *text)
+void json_put_text(struct json *j, cJSON *to, const char *key, const char *text)
 {
     cJSON *item = cJSON_CreateString(text);
 
@@ -39,17 +39,17 @@ void json_text(struct json *j, cJSON *to, const char *key, const char *text)
     item_add(j, to, key, item);
 }
 
-void json_integer(struct json *j, cJSON *to, const char *key, int64_t value)
+void json_put_integer(struct json *j, cJSON *to, const char *key, int64_t value)
 {
     item_add(j, to, key, cJSON_CreateNumber((double)value));
 }
 
-void json_bool(struct json *j, cJSON *to, const char *key, bool value)
+void json_put_bool(struct json *j, cJSON *to, const char *key, bool value)
 {
     item_add(j, to, key, cJSON_CreateBool(value));
 }
 
-void json_null(struct json *j, cJSON *to, const char *key)
+void json_put_null(struct json *j, cJSON *to, const char *key)
 {
     item_add(j, to, key, cJSON_CreateNull());
 }

@@ -15,12 +15,12 @@ struct json {
 };
 
 cJSON *json_start(struct json *j); /* the root object; NULL is accepted by all functions below */
-cJSON *json_object(struct json *j, cJSON *to, const char *key); /* key NULL: append to an array */
-cJSON *json_array(struct json *j, cJSON *to, const char *key);
-void json_text(struct json *j, cJSON *to, const char *key, const char *text);
-void json_integer(struct json *j, cJSON *to, const char *key, int64_t value); /* exact below 10^15 */
-void json_bool(struct json *j, cJSON *to, const char *key, bool value);
-void json_null(struct json *j, cJSON *to, const char *key);
+cJSON *json_put_object(struct json *j, cJSON *to, const char *key); /* key NULL: append to an array */
+cJSON *json_put_array(struct json *j, cJSON *to, const char *key);
+void json_put_text(struct json *j, cJSON *to, const char *key, const char *text);
+void json_put_integer(struct json *j, cJSON *to, const char *key, int64_t value); /* exact below 10^15 */
+void json_put_bool(struct json *j, cJSON *to, const char *key, bool value);
+void json_put_null(struct json *j, cJSON *to, const char *key);
 
 /* One line into `out`, with a NUL. Returns its length, or -1: it does not fit, or memory ran out. */
 int json_finish(struct json *j, char *out, size_t cap);

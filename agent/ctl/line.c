@@ -22,7 +22,7 @@ static int verb_status(struct request *r, struct err *e)
     (void)e;
     memset(&s, 0, sizeof s);
     r->owner->status(r->owner->ctx, &s);
-    status_add(r->json, json_object(r->json, r->to, "status"), &s, false);
+    status_add(r->json, json_put_object(r->json, r->to, "status"), &s, false);
     return 0;
 }
 
@@ -33,7 +33,7 @@ static int verb_why(struct request *r, struct err *e)
     (void)e;
     memset(&s, 0, sizeof s);
     r->owner->status(r->owner->ctx, &s);
-    status_add(r->json, json_object(r->json, r->to, "why"), &s, true);
+    status_add(r->json, json_put_object(r->json, r->to, "why"), &s, true);
     return 0;
 }
 
@@ -68,9 +68,9 @@ static int verb_logs(struct request *r, struct err *e)
         len -= cut;
     json_make_safe(data, len, r->ascii);
     data[len] = '\0';
-    json_integer(r->json, r->to, "at", (int64_t)at);
-    json_integer(r->json, r->to, "next", (int64_t)(at + len));
-    json_integer(r->json, r->to, "end", (int64_t)r->owner->log->end);
+    json_put_integer(r->json, r->to, "at", (int64_t)at);
+    json_put_integer(r->json, r->to, "next", (int64_t)(at + len));
+    json_put_integer(r->json, r->to, "end", (int64_t)r->owner->log->end);
     if (!cJSON_AddStringToObject(r->to, "data", data))
         r->json->failed = true;
     return 0;
@@ -81,7 +81,7 @@ static const struct verb {
     int (*run)(struct request *r, struct err *e);
     bool changes_state;
 } verbs[] = {
-    {"status", verb_status, false}, {"why", verb_why, false},         {"logs", verb_logs, false},
+    {"status", verb_status, false}, {"why", verb_why, false},        {"logs", verb_logs, false},
     {"update", verb_update, true},  {"confirm", verb_confirm, true}, {"rollback", verb_rollback, true},
 };
 
@@ -133,18 +133,19 @@ size_t ctl_line_refuse(int code, const char *why, char *out, size_t cap)
     cJSON *root = json_start(&j);
     int len;
 
-    json_integer(&j, root, "v", CTL_VERSION);
-    json_bool(&j, root, "ok", false);
-    json_text(&j, root, "code", err_name(code));
-    json_text(&j, root, "error", why);
+    json_put_integer(&j, root, "v", CTL_VERSION);
+    json_put_bool(&j, root, "ok", false);
+    json_put_text(&j, root, "code", err_name(code));
+    json_put_text(&j, root, "error", why);
     len = json_finish(&j, out, cap);
     if (len < 0) /* no memory for even that, and nothing in this text needs escaping */
-        len = snprintf(out, cap, "{\"v\":1,\"ok\":false,\"code\":\"limit\",\"error\":\"agentd is out of memory\"}");
+        len = snprintf(out, cap,
+                       "{\"v\":1,\"ok\":false,\"code\":\"limit\",\"error\":\"agentd is out of memory\"}");
     return (size_t)len;
 }
 
-size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t len, bool ascii, const char *via,
-                       char *out, size_t cap)
+size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t len, bool ascii,
+                       const char *via, char *out, size_t cap)
 {
     cJSON *args = line_parse(line, len);
     struct err e = {.code = ERR_STATE, .text = "refused"};
@@ -154,8 +155,8 @@ size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t l
     int rc = verb ? 0 : e.code;
     int n;
 
-    json_integer(&j, r.to, "v", CTL_VERSION);
-    json_bool(&j, r.to, "ok", true);
+    json_put_integer(&j, r.to, "v", CTL_VERSION);
+    json_put_bool(&j, r.to, "ok", true);
     if (verb && verb->changes_state)
         log_info("%s asked for over %s", verb->name, via);
     if (verb)

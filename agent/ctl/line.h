@@ -15,8 +15,8 @@
 
 /* Answer the `len` bytes of one request. `ascii`: the carrier takes nothing but printable ASCII. `via` names it for
  * the log. Writes one line without line feed, always an answer, and returns its length; `cap` is at least 256. */
-size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t len, bool ascii, const char *via,
-                       char *out, size_t cap);
+size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t len, bool ascii,
+                       const char *via, char *out, size_t cap);
 
 /* The answer for a request that was not read whole, or a client there is no room for. */
 size_t ctl_line_refuse(int code, const char *why, char *out, size_t cap);

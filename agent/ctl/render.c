@@ -27,8 +27,9 @@ static int64_t number(const cJSON *o, const char *key)
 {
     const cJSON *item = member(o, key);
 
-    return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 1e15 ? (int64_t)item->valuedouble
-                                                                                       : -1;
+    return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 1e15
+               ? (int64_t)item->valuedouble
+               : -1;
 }
 
 static bool is(const char *a, const char *b)
@@ -67,23 +68,47 @@ static bool app_is_down(const cJSON *status)
     return is(state, "down") || is(state, "backoff") || is(state, "failed");
 }
 
-/* A version that had been started failed, and another one runs. */
+static bool by_hand(const cJSON *status)
+{
+    return is(text(failure_of(status), "event"), "rollback");
+}
+
+/* The slot of a version that was started and failed, while another one runs. The slot tells, because a later failure
+ * (a poll, say) takes the place of the one that explains it. */
+static const cJSON *slot_fallen_from(const cJSON *status)
+{
+    const cJSON *slot;
+
+    cJSON_ArrayForEach(
+        slot, member(status, "slots")) if (is(text(slot, "state"), "bad") &&
+                                           !is(text(slot, "name"), text(status, "booted"))) return slot;
+    return NULL;
+}
+
 static bool fell_back(const cJSON *status)
+{
+    return slot_fallen_from(status) && !by_hand(status);
+}
+
+/* An install, or a confirmation, that failed and has not been made good since. */
+static bool update_failed(const cJSON *status)
 {
     const cJSON *failure = failure_of(status);
     const char *event = text(failure, "event");
     const cJSON *booted = slot_by_name(status, text(status, "booted"));
+    const char *running = text(booted, "digest");
 
-    if (!failure || !(is(event, "trial") || is(event, "boot")))
+    if (is(event, "confirm"))
+        return !is(text(booted, "state"), "active");
+    if (!is(event, "install"))
         return false;
-    return text(failure, "digest")[0] == '\0' || !is(text(failure, "digest"), text(booted, "digest"));
+    return running[0] == '\0' ||
+           (!is(running, text(failure, "digest")) && !is(running, text(member(status, "follow"), "digest")));
 }
 
 bool render_is_failing(const cJSON *status)
 {
-    const cJSON *failure = failure_of(status);
-
-    return app_is_down(status) || (failure && !is(text(failure, "event"), "poll"));
+    return app_is_down(status) || fell_back(status) || update_failed(status);
 }
 
 /* --- words --- */
@@ -108,7 +133,7 @@ static struct words duration(int64_t s)
 {
     if (s < 0)
         return words("?");
-    if (s < 120)
+    if (s < 600)
         return words("%d s", (int)s);
     if (s < 7200)
         return words("%d min", (int)(s / 60));
@@ -246,18 +271,20 @@ static void headline(const cJSON *status, FILE *out)
     bool bad = render_is_failing(status);
 
     if (fell_back(status)) {
-        line(out, "", "FELL BACK: %s failed its %s.", version(status, text(failure, "digest")).s,
-             is(text(failure, "event"), "boot") ? "start" : "trial");
+        line(out, "", "FELL BACK: %s failed its trial.",
+             version(status, text(slot_fallen_from(status), "digest")).s);
         line(out, "", "  The board runs %s from slot %.1s again; `agentctl why` has the cause.",
              booted_version(status).s, booted);
-    } else if (failure && !is(text(failure, "event"), "poll")) {
+    } else if (update_failed(status)) {
         line(out, "", "LAST UPDATE FAILED (%.15s, %.15s); slot %.1s runs on. See `agentctl why`.",
              text(failure, "event"), text(failure, "cause"), booted);
     }
     if (app_is_down(status))
-        line(out, "", "APP NOT RUNNING: %s%s%s.", text(app, "state"), app_end(app).s[0] != '\0' ? ", last end: " : "",
-             app_end(app).s);
-    if (is(state, "trial"))
+        line(out, "", "APP NOT RUNNING: %s%s%s.", text(app, "state"),
+             app_end(app).s[0] != '\0' ? ", last end: " : "", app_end(app).s);
+    if (slot_fallen_from(status) && by_hand(status))
+        line(out, "", "ROLLED BACK BY HAND: %s runs from slot %.1s.", booted_version(status).s, booted);
+    else if (is(state, "trial"))
         line(out, "", "ON TRIAL: %s in slot %.1s is not confirmed yet.", booted_version(status).s, booted);
     else if (!bad)
         line(out, "", "OK: %s runs from slot %.1s.", booted_version(status).s, booted);
@@ -285,9 +312,9 @@ static void update_lines(const cJSON *status, FILE *out)
     int64_t last = number(update, "last_poll_s");
     const char *detail = text(update, "detail");
 
-    line(out, "update", "%.15s; %s%s, %s%s", text(update, "state"), last < 0 ? "not polled yet" : "last poll ",
-         last < 0 ? "" : ago(status, last).s, next < 0 ? "none planned" : "next in ",
-         next < 0 ? "" : duration(next).s);
+    line(out, "update", "%.15s; %s%s, %s%s", text(update, "state"),
+         last < 0 ? "not polled yet" : "last poll ", last < 0 ? "" : ago(status, last).s,
+         next < 0 ? "none planned" : "next in ", next < 0 ? "" : duration(next).s);
     if (is(text(update, "state"), "installing"))
         line(out, " ", "%lld %%  %s", (long long)number(update, "percent"), detail);
     else if (detail[0] != '\0')
@@ -305,8 +332,9 @@ static void slot_lines(const cJSON *status, FILE *out)
         struct words label = words("slot %.1s %s", name, booted ? "*" : "");
 
         if (cJSON_IsTrue(member(slot, "known")))
-            line(out, label.s, "%-8.15s %-20.20s %s  %lld starts left", text(slot, "state"), text(slot, "version"),
-                 digest_short(text(slot, "digest")).s, (long long)number(slot, "tries_left"));
+            line(out, label.s, "%-8.15s %-20.20s %s  %lld starts left", text(slot, "state"),
+                 text(slot, "version"), digest_short(text(slot, "digest")).s,
+                 (long long)number(slot, "tries_left"));
         else
             line(out, label.s, "%.15s", text(slot, "state"));
     }
@@ -318,8 +346,8 @@ static void app_line(const cJSON *status, FILE *out)
     int64_t pid = number(app, "pid");
 
     if (pid > 0)
-        line(out, "app", "%.11s for %s, pid %lld, %lld restarts", text(app, "state"), duration(number(app, "up_s")).s,
-             (long long)pid, (long long)number(app, "restarts"));
+        line(out, "app", "%.11s for %s, pid %lld, %lld restarts", text(app, "state"),
+             duration(number(app, "up_s")).s, (long long)pid, (long long)number(app, "restarts"));
     else
         line(out, "app", "%.11s, %lld restarts", text(app, "state"), (long long)number(app, "restarts"));
     if (cJSON_IsObject(member(app, "last_exit")))
@@ -346,9 +374,9 @@ static void cost_lines(const cJSON *status, FILE *out)
     char all[160] = "";
     size_t at = 0;
 
-    cJSON_ArrayForEach(role, member(status, "roles")) if (at < sizeof all - 1)
-        at += (size_t)snprintf(all + at, sizeof all - at, "%.7s %s/%s  ", text(role, "name"),
-                               tenths(number(role, "peak_kib"), 1024).s, tenths(number(role, "limit_kib"), 1024).s);
+    cJSON_ArrayForEach(role, member(status, "roles")) if (at < sizeof all - 1) at +=
+        (size_t)snprintf(all + at, sizeof all - at, "%.7s %s/%s  ", text(role, "name"),
+                         tenths(number(role, "peak_kib"), 1024).s, tenths(number(role, "limit_kib"), 1024).s);
     line(out, "MiB RAM", "%s(peak/limit)", all);
     line(out, "flash", "%s MB written to slots for life, %lld records",
          tenths(number(flash, "slot_bytes_written"), 1000000).s, (long long)number(flash, "state_writes"));
@@ -358,7 +386,7 @@ static void cost_lines(const cJSON *status, FILE *out)
 void render_status(const cJSON *status, FILE *out)
 {
     headline(status, out);
-    line(out, " ", "%s", "");
+    fputc('\n', out);
     board_lines(status, out);
     update_lines(status, out);
     slot_lines(status, out);
@@ -373,13 +401,19 @@ static const char *consequence(const cJSON *why)
 {
     const char *event = text(failure_of(why), "event");
 
-    if (fell_back(why))
-        return "The other slot was taken back. This version is not tried again by itself;";
+    if (is(event, "rollback"))
+        return "The other slot was taken back, as asked for.";
+    if (is(event, "trial") || is(event, "boot"))
+        return "The other slot was taken back, and this version is not tried again by itself.";
     if (is(event, "install"))
         return "Nothing was switched over: the slot in use was not touched.";
     if (is(event, "poll"))
         return "Nothing was changed; the next poll tries again.";
-    return "It has not been taken back: starts are left, see the slots.";
+    if (is(event, "app"))
+        return "The version had been confirmed, so it was not taken back.";
+    if (is(event, "confirm"))
+        return "The version stays on trial; if that ends badly, the other slot is taken back.";
+    return "Nothing.";
 }
 
 /* "update: layer 3 of 5: sha256 mismatch" as a stair, one cause a step. */
@@ -402,7 +436,7 @@ void render_why(const cJSON *why, FILE *out)
     int64_t when = number(failure, "when_s");
 
     headline(why, out);
-    line(out, " ", "%s", "");
+    fputc('\n', out);
     if (failure) {
         line(out, "what", "%.15s of %s", text(failure, "event"), version(why, text(failure, "digest")).s);
         line(out, "when", "%s, %s", date(when).s, ago(why, when).s);
@@ -410,7 +444,7 @@ void render_why(const cJSON *why, FILE *out)
         chain_lines(text(failure, "text"), out);
         line(out, "then", "%s", consequence(why));
         if (fell_back(why))
-            line(out, " ", "`agentctl update` tries it again, a new version on the tag is tried as ever.");
+            line(out, " ", "`agentctl update` tries it again; a new one on the tag is tried as ever.");
     } else {
         line(out, "failure", "none is on record");
     }

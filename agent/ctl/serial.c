@@ -10,7 +10,7 @@ static const char magic[] = "~SW1";
 static uint32_t frame_crc(enum serial_kind kind, uint32_t seq, const char *json, size_t len)
 {
     const unsigned char head[5] = {
-        (unsigned char)kind,        (unsigned char)(seq >> 24), (unsigned char)(seq >> 16),
+        (unsigned char)kind,       (unsigned char)(seq >> 24), (unsigned char)(seq >> 16),
         (unsigned char)(seq >> 8), (unsigned char)seq,
     };
     uLong crc = crc32(0, head, sizeof head);
@@ -123,7 +123,8 @@ bool serial_rx_byte(struct serial_rx *rx, char byte, struct serial_frame *out)
     return false;
 }
 
-int serial_frame_write(enum serial_kind kind, uint32_t seq, const char *json, size_t len, char *out, size_t cap)
+int serial_frame_write(enum serial_kind kind, uint32_t seq, const char *json, size_t len, char *out,
+                       size_t cap)
 {
     char head[SERIAL_HEAD_LEN + 1];
 

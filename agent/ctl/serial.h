@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SERIAL_HEAD_LEN 29 /* up to the JSON */
+#define SERIAL_HEAD_LEN 29                                            /* up to the JSON */
 #define SERIAL_FRAME_MAX(json_len) (SERIAL_HEAD_LEN + (json_len) + 2) /* with CR and LF */
 
 enum serial_kind { SERIAL_QUESTION = '?', SERIAL_ANSWER = '!' };
@@ -39,6 +39,7 @@ bool serial_rx_byte(struct serial_rx *rx, char byte, struct serial_frame *out);
 
 /* Write a frame with its line feed into `out`. Returns its length, or -1 when it does not fit, or the JSON is longer
  * than 65535 bytes or not printable ASCII. `json` may lie SERIAL_HEAD_LEN behind `out`. */
-int serial_frame_write(enum serial_kind kind, uint32_t seq, const char *json, size_t len, char *out, size_t cap);
+int serial_frame_write(enum serial_kind kind, uint32_t seq, const char *json, size_t len, char *out,
+                       size_t cap);
 
 #endif

@@ -29,7 +29,7 @@ struct client {
     size_t in_len;
     size_t out_len;
     size_t out_at;
-    bool last; /* close when the answer is out */
+    bool last;                    /* close when the answer is out */
     char in[CTL_REQUEST_MAX + 2]; /* CR LF */
     char out[CTL_RESPONSE_MAX];
 };
@@ -82,7 +82,8 @@ static bool client_answer_one(struct client *c)
     c->out_at = 0;
     c->last = text_len > CTL_REQUEST_MAX;
     if (c->last)
-        c->out_len = ctl_line_refuse(ERR_LIMIT, "the request is longer than 1024 bytes", c->out, sizeof c->out);
+        c->out_len =
+            ctl_line_refuse(ERR_LIMIT, "the request is longer than 1024 bytes", c->out, sizeof c->out);
     else
         c->out_len = ctl_line_answer(&c->server->owner, c->in, text_len, false, "the socket", c->out,
                                      sizeof c->out - 1);
@@ -361,7 +362,8 @@ static int socket_open(const char *path, int *out, struct err *e)
     int rc;
 
     if (strlen(path) >= sizeof addr.sun_path)
-        return err_set(e, ERR_CONFIG, "control socket: path is longer than %zu bytes", sizeof addr.sun_path - 1);
+        return err_set(e, ERR_CONFIG, "control socket: path is longer than %zu bytes",
+                       sizeof addr.sun_path - 1);
     memcpy(addr.sun_path, path, strlen(path));
     rc = folder_make(path, e);
     if (rc < 0)
@@ -376,7 +378,8 @@ static int socket_open(const char *path, int *out, struct err *e)
 }
 
 struct ctl_server *ctl_server_start(struct loop *loop, const struct conf_control *conf,
-                                    const struct serial_ops *serial, const struct ctl_owner *owner, struct err *e)
+                                    const struct serial_ops *serial, const struct ctl_owner *owner,
+                                    struct err *e)
 {
     struct ctl_server *s = &the_server;
 

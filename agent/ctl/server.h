@@ -18,9 +18,10 @@
 struct ctl_owner {
     void *ctx;
     void (*status)(void *ctx, struct status *out);
-    int (*update)(void *ctx, struct err *e);   /* poll now and install what is there, failed digest or not */
-    int (*confirm)(void *ctx, struct err *e);  /* end the trial now; ERR_STATE when there is none */
-    int (*rollback)(void *ctx, struct err *e); /* go back to the other slot; ERR_STATE when it holds no good version */
+    int (*update)(void *ctx, struct err *e);  /* poll now and install what is there, failed digest or not */
+    int (*confirm)(void *ctx, struct err *e); /* end the trial now; ERR_STATE when there is none */
+    int (*rollback)(void *ctx,
+                    struct err *e); /* go back to the other slot; ERR_STATE when it holds no good version */
     const struct app_log *log;
 };
 
@@ -29,6 +30,7 @@ struct ctl_server; /* one per process */
 /* Listen on conf->socket (mode 0660, its directory is made) and open conf->serial where one is set. A serial line
  * that can't be opened is warned of, not fatal. */
 struct ctl_server *ctl_server_start(struct loop *loop, const struct conf_control *conf,
-                                    const struct serial_ops *serial, const struct ctl_owner *owner, struct err *e);
+                                    const struct serial_ops *serial, const struct ctl_owner *owner,
+                                    struct err *e);
 
 #endif

@@ -9,44 +9,46 @@ static void digest_add(struct json *j, cJSON *to, const char *key, const struct 
     char text[DIGEST_TEXT_LEN];
 
     if (digest_is_zero(d)) {
-        json_null(j, to, key);
+        json_put_null(j, to, key);
         return;
     }
     digest_format(d, text);
-    json_text(j, to, key, text);
+    json_put_text(j, to, key, text);
 }
 
 /* Times and counts of which one value means "unknown" are null there. */
 static void integer_or_null(struct json *j, cJSON *to, const char *key, int64_t value, int64_t unknown)
 {
     if (value == unknown)
-        json_null(j, to, key);
+        json_put_null(j, to, key);
     else
-        json_integer(j, to, key, value);
+        json_put_integer(j, to, key, value);
 }
 
 static void board_add(struct json *j, cJSON *to, const struct status *s)
 {
-    cJSON *follow;
+    json_put_text(j, to, "agent_version", s->agent_version);
+    json_put_text(j, to, "board", s->board);
+    json_put_text(j, to, "device_id", s->device_id);
+    json_put_text(j, to, "reset_cause", s->reset_cause);
+    json_put_integer(j, to, "uptime_s", (int64_t)s->uptime_s);
+}
 
-    json_text(j, to, "agent_version", s->agent_version);
-    json_text(j, to, "board", s->board);
-    json_text(j, to, "device_id", s->device_id);
-    json_text(j, to, "reset_cause", s->reset_cause);
-    json_integer(j, to, "uptime_s", (int64_t)s->uptime_s);
-    follow = json_object(j, to, "follow");
-    json_text(j, follow, "image", s->image);
-    json_bool(j, follow, "plain_http", s->plain_http);
+static void follow_add(struct json *j, cJSON *to, const struct status *s)
+{
+    cJSON *follow = json_put_object(j, to, "follow");
+    json_put_text(j, follow, "image", s->image);
+    json_put_bool(j, follow, "plain_http", s->plain_http);
     digest_add(j, follow, "digest", &s->tag_digest);
 }
 
 static void update_add(struct json *j, cJSON *to, const struct status *s)
 {
-    cJSON *update = json_object(j, to, "update");
+    cJSON *update = json_put_object(j, to, "update");
 
-    json_text(j, update, "state", s->state);
-    json_text(j, update, "detail", s->detail);
-    json_integer(j, update, "percent", s->percent);
+    json_put_text(j, update, "state", s->state);
+    json_put_text(j, update, "detail", s->detail);
+    json_put_integer(j, update, "percent", s->percent);
     integer_or_null(j, update, "last_poll_s", s->last_poll_s, 0);
     integer_or_null(j, update, "next_poll_in_s", s->next_poll_in_s, -1);
 }
@@ -55,41 +57,41 @@ static void slots_add(struct json *j, cJSON *to, const struct status *s)
 {
     cJSON *slots;
 
-    json_text(j, to, "booted", slot_names[s->booted == SLOT_B]);
-    slots = json_array(j, to, "slots");
+    json_put_text(j, to, "booted", slot_names[s->booted == SLOT_B]);
+    slots = json_put_array(j, to, "slots");
     for (int i = 0; i < SLOT_CNT; i++) {
         const struct status_slot *slot = &s->slots[i];
-        cJSON *o = json_object(j, slots, NULL);
+        cJSON *o = json_put_object(j, slots, NULL);
 
-        json_text(j, o, "name", slot_names[i]);
-        json_text(j, o, "state", slot->state);
-        json_bool(j, o, "known", slot->known);
+        json_put_text(j, o, "name", slot_names[i]);
+        json_put_text(j, o, "state", slot->state);
+        json_put_bool(j, o, "known", slot->known);
         if (!slot->known)
             continue;
         digest_add(j, o, "digest", &slot->digest);
-        json_text(j, o, "version", slot->version);
+        json_put_text(j, o, "version", slot->version);
         integer_or_null(j, o, "installed_s", slot->installed_s, 0);
-        json_integer(j, o, "tries_left", slot->tries_left);
+        json_put_integer(j, o, "tries_left", slot->tries_left);
     }
 }
 
 static void app_add(struct json *j, cJSON *to, const struct status *s)
 {
     const struct app_exit *end = &s->app.last_exit;
-    cJSON *app = json_object(j, to, "app");
+    cJSON *app = json_put_object(j, to, "app");
     cJSON *o;
 
-    json_text(j, app, "state", s->app.state);
+    json_put_text(j, app, "state", s->app.state);
     integer_or_null(j, app, "pid", s->app.pid, 0);
-    json_integer(j, app, "up_s", (int64_t)s->app.up_s);
-    json_integer(j, app, "restarts", s->app.restarts);
+    json_put_integer(j, app, "up_s", (int64_t)s->app.up_s);
+    json_put_integer(j, app, "restarts", s->app.restarts);
     if (!end->valid) {
-        json_null(j, app, "last_exit");
+        json_put_null(j, app, "last_exit");
         return;
     }
-    o = json_object(j, app, "last_exit");
-    json_integer(j, o, end->by_signal ? "signal" : "code", end->code);
-    json_integer(j, o, "ran_ms", (int64_t)end->ran_ms);
+    o = json_put_object(j, app, "last_exit");
+    json_put_integer(j, o, end->by_signal ? "signal" : "code", end->code);
+    json_put_integer(j, o, "ran_ms", (int64_t)end->ran_ms);
 }
 
 static void failure_add(struct json *j, cJSON *to, const struct status *s)
@@ -97,45 +99,46 @@ static void failure_add(struct json *j, cJSON *to, const struct status *s)
     cJSON *o;
 
     if (s->last_failure.text[0] == '\0') {
-        json_null(j, to, "last_failure");
+        json_put_null(j, to, "last_failure");
         return;
     }
-    o = json_object(j, to, "last_failure");
-    json_text(j, o, "event", s->last_failure.event);
-    json_text(j, o, "cause", s->last_failure.cause);
-    json_text(j, o, "text", s->last_failure.text);
+    o = json_put_object(j, to, "last_failure");
+    json_put_text(j, o, "event", s->last_failure.event);
+    json_put_text(j, o, "cause", s->last_failure.cause);
+    json_put_text(j, o, "text", s->last_failure.text);
     integer_or_null(j, o, "when_s", s->last_failure.when_s, 0);
     digest_add(j, o, "digest", &s->last_failure.digest);
 }
 
 static void cost_add(struct json *j, cJSON *to, const struct status *s)
 {
-    cJSON *flash = json_object(j, to, "flash");
-    cJSON *roles = json_array(j, to, "roles");
-    cJSON *hash = json_object(j, to, "hash");
+    cJSON *flash = json_put_object(j, to, "flash");
+    cJSON *roles = json_put_array(j, to, "roles");
+    cJSON *hash = json_put_object(j, to, "hash");
 
-    json_integer(j, flash, "slot_bytes_written", (int64_t)s->slot_bytes_written);
-    json_integer(j, flash, "state_writes", s->state_writes);
+    json_put_integer(j, flash, "slot_bytes_written", (int64_t)s->slot_bytes_written);
+    json_put_integer(j, flash, "state_writes", s->state_writes);
     for (size_t i = 0; i < sizeof s->roles / sizeof s->roles[0]; i++) {
         cJSON *o;
 
         if (s->roles[i].name[0] == '\0')
             continue;
-        o = json_object(j, roles, NULL);
-        json_text(j, o, "name", s->roles[i].name);
-        json_integer(j, o, "limit_kib", s->roles[i].limit_kib);
-        json_integer(j, o, "peak_kib", s->roles[i].peak_kib);
+        o = json_put_object(j, roles, NULL);
+        json_put_text(j, o, "name", s->roles[i].name);
+        json_put_integer(j, o, "limit_kib", s->roles[i].limit_kib);
+        json_put_integer(j, o, "peak_kib", s->roles[i].peak_kib);
     }
-    json_text(j, hash, "engine", s->hash_engine);
-    json_integer(j, hash, "kib_s", s->hash_kib_s);
+    json_put_text(j, hash, "engine", s->hash_engine);
+    json_put_integer(j, hash, "kib_s", s->hash_kib_s);
 }
 
 void status_add(struct json *j, cJSON *to, const struct status *s, bool why)
 {
-    json_integer(j, to, "schema", STATUS_SCHEMA);
+    json_put_integer(j, to, "schema", STATUS_SCHEMA);
     integer_or_null(j, to, "now_s", s->now_s, 0);
     if (!why)
         board_add(j, to, s);
+    follow_add(j, to, s);
     update_add(j, to, s);
     slots_add(j, to, s);
     app_add(j, to, s);

@@ -42,8 +42,8 @@ struct status {
     char state[16];   /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
     char detail[96];  /* "layer 2 of 3, 12.1 of 38.2 MB" or "" */
     uint32_t percent; /* while installing */
-    int64_t last_poll_s; /* wall time; 0: not yet */
-    int64_t next_poll_in_s; /* -1: none planned */
+    int64_t last_poll_s;      /* wall time; 0: not yet */
+    int64_t next_poll_in_s;   /* -1: none planned */
     struct digest tag_digest; /* zero: not known yet */
 
     enum slot_id booted;
@@ -58,9 +58,9 @@ struct status {
     } app;
 
     struct {
-        char cause[16];  /* err_name(); "none" */
+        char cause[16];          /* err_name(); "none" */
         char text[ERR_TEXT_MAX]; /* the chain; "" */
-        char event[16];  /* what it was: "install", "poll", "trial", "boot" */
+        char event[16];          /* what it was: "install", "poll", "trial", "boot" */
         int64_t when_s;
         struct digest digest; /* of the version concerned; zero: none */
     } last_failure;

@@ -162,7 +162,8 @@ static void test_what_can_not_be_sent(void **state)
     (void)state;
     assert_int_equal(serial_frame_write(SERIAL_ANSWER, 1, "{}\n", 3, out, sizeof out), -1);
     assert_int_equal(serial_frame_write(SERIAL_ANSWER, 1, "\xc3\xa4", 2, out, sizeof out), -1);
-    assert_int_equal(serial_frame_write(SERIAL_ANSWER, 1, JSON, strlen(JSON), out, SERIAL_HEAD_LEN + strlen(JSON)), -1);
+    assert_int_equal(
+        serial_frame_write(SERIAL_ANSWER, 1, JSON, strlen(JSON), out, SERIAL_HEAD_LEN + strlen(JSON)), -1);
 }
 
 int main(void)

@@ -1,0 +1,349 @@
+/* Status as JSON, and the page made of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ctl/json.h"
+#include "ctl/line.h"
+#include "ctl/render.h"
+#include "ctl/status.h"
+
+#define FILL(array, c) (memset((array), (c), sizeof(array) - 1), (array)[sizeof(array) - 1] = '\0')
+
+static struct status s;
+static char json[CTL_RESPONSE_MAX];
+static char page[16384];
+
+static void typical(void)
+{
+    s = (struct status){
+        .now_s = 1000000,
+        .agent_version = "0.1.0",
+        .board = "testboard",
+        .device_id = "3f2a91c07d55",
+        .reset_cause = "software",
+        .uptime_s = 751,
+        .image = "registry.example.com/fleet/web:stable",
+        .state = "idle",
+        .last_poll_s = 999988,
+        .next_poll_in_s = 288,
+        .booted = SLOT_B,
+        .slots =
+            {{.state = "good", .known = true, .version = "v1", .tries_left = 3, .digest.b = {0x3f, 0x2a}},
+             {.state = "active", .known = true, .version = "v2", .tries_left = 3, .digest.b = {0x91, 0xbc}}},
+        .app = {.state = "up", .pid = 131, .up_s = 42},
+        .tag_digest.b = {0x91, 0xbc},
+        .slot_bytes_written = 123456789,
+        .state_writes = 42,
+        .roles = {{"agentd", 1024, 400}},
+        .hash_kib_s = 46080,
+        .hash_engine = "mbedtls",
+        .last_failure.cause = "none",
+    };
+}
+
+static void trial_failed(void)
+{
+    typical();
+    s.booted = SLOT_A;
+    snprintf(s.slots[1].state, sizeof s.slots[1].state, "bad");
+    snprintf(s.last_failure.cause, sizeof s.last_failure.cause, "app");
+    snprintf(s.last_failure.event, sizeof s.last_failure.event, "trial");
+    snprintf(s.last_failure.text, sizeof s.last_failure.text,
+             "trial: app: exited with code 3 after 1.0 s (3 times)");
+    s.last_failure.when_s = 999000;
+    s.last_failure.digest = s.slots[1].digest;
+    s.app.last_exit = (struct app_exit){.valid = true, .code = 3, .ran_ms = 1040};
+}
+
+/* Every field as long and as large as it can get, of the given byte. */
+static void worst(char c)
+{
+    memset(&s, 0xff, sizeof s);
+    s.now_s = s.last_poll_s = s.next_poll_in_s = s.last_failure.when_s = 999999999999999;
+    s.uptime_s = s.app.up_s = s.slot_bytes_written = s.app.last_exit.ran_ms = 999999999999999;
+    s.booted = SLOT_A;
+    s.plain_http = true;
+    s.app.pid = 2147483647;
+    s.app.last_exit.valid = true;
+    s.app.last_exit.by_signal = false;
+    FILL(s.agent_version, c), FILL(s.board, c), FILL(s.device_id, c), FILL(s.reset_cause, c),
+        FILL(s.image, c);
+    FILL(s.state, c), FILL(s.detail, c), FILL(s.app.state, c), FILL(s.hash_engine, c);
+    FILL(s.last_failure.cause, c), FILL(s.last_failure.text, c), FILL(s.last_failure.event, c);
+    for (int i = 0; i < SLOT_CNT; i++) {
+        FILL(s.slots[i].state, c), FILL(s.slots[i].version, c);
+        s.slots[i].known = true;
+        s.slots[i].installed_s = 999999999999999;
+    }
+    for (int i = 0; i < 4; i++)
+        FILL(s.roles[i].name, c);
+}
+
+static cJSON *parsed(void)
+{
+    int len = status_to_json(&s, json, sizeof json);
+    cJSON *o;
+
+    assert_true(len > 0);
+    assert_int_equal(len, strlen(json));
+    assert_null(strchr(json, '\n'));
+    o = cJSON_Parse(json);
+    assert_non_null(o);
+    return o;
+}
+
+static void render(void (*how)(const cJSON *o, FILE *out))
+{
+    cJSON *o = parsed();
+    FILE *out;
+
+    memset(page, 0, sizeof page);
+    out = fmemopen(page, sizeof page - 1, "w");
+    how(o, out);
+    fclose(out);
+    cJSON_Delete(o);
+}
+
+/* The longest line and the number of lines; nothing but printable ASCII. */
+static void assert_fits(size_t columns, int lines)
+{
+    int cnt = 0;
+
+    for (const char *at = page; *at; cnt++) {
+        size_t len = strcspn(at, "\n");
+
+        if (len > columns)
+            fail_msg("line of %zu columns: %.*s", len, (int)len, at);
+        for (size_t i = 0; i < len; i++)
+            assert_in_range((unsigned char)at[i], 0x20, 0x7e);
+        at += len + 1;
+    }
+    if (cnt > lines)
+        fail_msg("%d lines:\n%s", cnt, page);
+}
+
+static void assert_says(const char *words)
+{
+    if (!strstr(page, words))
+        fail_msg("does not say \"%s\":\n%s", words, page);
+}
+
+static const cJSON *get(const cJSON *o, const char *a, const char *b)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(o, a);
+
+    return b ? cJSON_GetObjectItemCaseSensitive(item, b) : item;
+}
+
+static void test_fields(void **state)
+{
+    cJSON *o;
+    const cJSON *slot;
+
+    (void)state;
+    typical();
+    o = parsed();
+    assert_int_equal(get(o, "schema", NULL)->valueint, 1);
+    assert_string_equal(get(o, "follow", "image")->valuestring, "registry.example.com/fleet/web:stable");
+    assert_true(cJSON_IsFalse(get(o, "follow", "plain_http")));
+    assert_string_equal(get(o, "booted", NULL)->valuestring, "B");
+    assert_int_equal(get(o, "update", "next_poll_in_s")->valueint, 288);
+    slot = cJSON_GetArrayItem(get(o, "slots", NULL), 1);
+    assert_string_equal(get(slot, "version", NULL)->valuestring, "v2");
+    assert_string_equal(get(slot, "digest", NULL)->valuestring,
+                        "sha256:91bc000000000000000000000000000000000000000000000000000000000000");
+    assert_true(cJSON_IsNull(get(slot, "installed_s", NULL)));
+    assert_true(cJSON_IsNull(get(o, "last_failure", NULL)));
+    assert_true(cJSON_IsNull(get(o, "app", "last_exit")));
+    assert_true(get(o, "flash", "slot_bytes_written")->valuedouble == 123456789);
+    assert_int_equal(cJSON_GetArraySize(get(o, "roles", NULL)), 1);
+    cJSON_Delete(o);
+}
+
+static void test_unknowns_are_null(void **state)
+{
+    cJSON *o;
+
+    (void)state;
+    typical();
+    s.next_poll_in_s = -1;
+    s.last_poll_s = 0;
+    s.slots[0].known = false;
+    memset(&s.tag_digest, 0, sizeof s.tag_digest);
+    o = parsed();
+    assert_true(cJSON_IsNull(get(o, "update", "next_poll_in_s")));
+    assert_true(cJSON_IsNull(get(o, "update", "last_poll_s")));
+    assert_true(cJSON_IsNull(get(o, "follow", "digest")));
+    assert_null(get(cJSON_GetArrayItem(get(o, "slots", NULL), 0), "version", NULL));
+    cJSON_Delete(o);
+}
+
+static void test_worst_lengths_fit_an_answer(void **state)
+{
+    const char bytes[] = {'x', '"', '\\', '\n', '\x01', '\xff'};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        worst(bytes[i]);
+        assert_in_range(status_to_json(&s, json, sizeof json), 1, CTL_RESPONSE_MAX - 64);
+    }
+    assert_int_equal(status_to_json(&s, json, 1000), -1);
+}
+
+static void test_safe_strings(void **state)
+{
+    char t[] =
+        "a\tb\n\x1b[31m \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80 \xc0\x80 \xed\xa0\x80 \xff \xc2\x9b\x7f";
+    char ascii[] = "\xc3\xa4.";
+
+    (void)state;
+    json_make_safe(t, sizeof t - 1, false);
+    assert_string_equal(t, "a\tb\n?[31m \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80 ?? ??? ? ???");
+    json_make_safe(ascii, sizeof ascii - 1, true);
+    assert_string_equal(ascii, "??.");
+    assert_int_equal(json_utf8_cut("ab\xe2\x82", 4), 2);
+    assert_int_equal(json_utf8_cut("ab\xe2\x82\xac", 5), 0);
+    assert_int_equal(json_utf8_cut("\xac\xac\xac", 3), 0);
+}
+
+static void test_page_of_a_healthy_board(void **state)
+{
+    (void)state;
+    typical();
+    render(render_status);
+    assert_fits(RENDER_COLUMNS, RENDER_LINES);
+    assert_memory_equal(page, "OK: v2 runs from slot B.\n", 25);
+    assert_says("slot B *  active");
+    assert_says("last poll 12 s ago, next in 288 s");
+    assert_says("sha256:91bc00000000, in slot B");
+}
+
+static void test_fall_back_is_said_first(void **state)
+{
+    cJSON *o;
+
+    (void)state;
+    trial_failed();
+    render(render_status);
+    assert_memory_equal(page, "FELL BACK: v2 (sha256:91bc00000000) failed its trial.\n", 54);
+    assert_says("runs v1 from slot A again");
+    assert_says("exited with code 3");
+    assert_fits(RENDER_COLUMNS, RENDER_LINES);
+    o = parsed();
+    assert_true(render_is_failing(o));
+    cJSON_Delete(o);
+}
+
+static void test_failing(void **state)
+{
+    /* of: the version that failed; tag: the one followed; 1 is in slot A, 2 in slot B and runs, 3 in none */
+    const struct {
+        const char *event, *app, *slot_a;
+        int of, tag;
+        bool failing;
+    } cases[] = {
+        {"", "up", "good", 0, 2, false},        {"", "failed", "good", 0, 2, true},
+        {"", "down", "good", 0, 2, true},       {"", "backoff", "good", 0, 2, true},
+        {"", "starting", "good", 0, 2, false},  {"", "stopping", "good", 0, 2, false},
+        {"", "none", "good", 0, 2, false},      {"poll", "up", "good", 0, 2, false},
+        {"install", "up", "good", 3, 3, true},  {"install", "up", "good", 2, 2, false},
+        {"install", "up", "good", 3, 2, false}, {"trial", "up", "bad", 1, 1, true},
+        {"poll", "up", "bad", 0, 1, true},      {"trial", "up", "good", 3, 2, false},
+        {"rollback", "up", "bad", 1, 1, false}, {"confirm", "up", "good", 2, 2, false},
+        {"app", "up", "good", 2, 2, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct digest digests[] = {{{0}}, {{0x3f, 0x2a}}, {{0x91, 0xbc}}, {{0x77}}};
+        cJSON *o;
+
+        typical();
+        snprintf(s.last_failure.event, sizeof s.last_failure.event, "%s", cases[i].event);
+        snprintf(s.last_failure.text, sizeof s.last_failure.text, "%s", cases[i].event);
+        snprintf(s.app.state, sizeof s.app.state, "%s", cases[i].app);
+        snprintf(s.slots[0].state, sizeof s.slots[0].state, "%s", cases[i].slot_a);
+        s.last_failure.digest = digests[cases[i].of];
+        s.tag_digest = digests[cases[i].tag];
+        o = parsed();
+        if (render_is_failing(o) != cases[i].failing)
+            fail_msg("case %zu: event '%s' of %d, app '%s'", i, cases[i].event, cases[i].of, cases[i].app);
+        cJSON_Delete(o);
+    }
+}
+
+static void test_worst_lengths_fit_the_page(void **state)
+{
+    static const char *const events[] = {"install", "trial", "boot", "poll"};
+    static const char *const states[] = {"idle", "installing", "trial"};
+    static const char *const apps[] = {"up", "failed"};
+
+    (void)state;
+    for (int i = 0; i < 4 * 3 * 2; i++) {
+        worst(i % 5 == 0 ? '\x01' : 'W');
+        snprintf(s.last_failure.event, sizeof s.last_failure.event, "%s", events[i % 4]);
+        snprintf(s.state, sizeof s.state, "%s", states[i / 4 % 3]);
+        snprintf(s.app.state, sizeof s.app.state, "%s", apps[i / 12]);
+        if (i % 4 == 1)
+            snprintf(s.slots[1].state, sizeof s.slots[1].state, "bad");
+        render(render_status);
+        assert_fits(80, 24);
+        assert_says("INSECURE: plain HTTP");
+        render(render_why);
+        assert_fits(80, 200);
+    }
+}
+
+static void test_why_is_a_stair(void **state)
+{
+    (void)state;
+    trial_failed();
+    render(render_why);
+    assert_fits(RENDER_COLUMNS, RENDER_LINES);
+    assert_says(
+        "\nchain     trial\n            app\n              exited with code 3 after 1.0 s (3 times)\n");
+    assert_says("taken back");
+}
+
+static void test_page_of_nonsense(void **state)
+{
+    const char *const texts[] = {"{}", "{\"slots\":7,\"app\":[],\"last_failure\":\"x\"}",
+                                 "{\"slots\":[null,1,{\"name\":{}}],\"roles\":[[]],\"update\":{\"state\":1},"
+                                 "\"app\":{\"last_exit\":{\"code\":-1e300}},\"last_failure\":{}}"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        cJSON *o = cJSON_Parse(texts[i]);
+        FILE *out = fmemopen(page, sizeof page, "w");
+
+        assert_non_null(o);
+        render_status(o, out);
+        render_why(o, out);
+        fclose(out);
+        cJSON_Delete(o);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_unknowns_are_null),
+        cmocka_unit_test(test_worst_lengths_fit_an_answer),
+        cmocka_unit_test(test_safe_strings),
+        cmocka_unit_test(test_page_of_a_healthy_board),
+        cmocka_unit_test(test_fall_back_is_said_first),
+        cmocka_unit_test(test_failing),
+        cmocka_unit_test(test_worst_lengths_fit_the_page),
+        cmocka_unit_test(test_why_is_a_stair),
+        cmocka_unit_test(test_page_of_nonsense),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
