@@ -150,10 +150,11 @@ static int serial_send(const struct session *s, const char *frame, size_t len)
     return 0;
 }
 
-/* True when the answer to s->seq has come; false when the line fell silent, or the time is up. */
+/* True when the answer to s->seq has come; false when it came damaged, the line fell silent, or the time is up. */
 static bool serial_receive(struct session *s, struct serial_rx *rx)
 {
     uint64_t end = now_ms() + SERIAL_TRY_MS;
+    uint32_t damaged = rx->damaged;
     struct serial_frame f;
     char bytes[256];
 
@@ -169,6 +170,8 @@ static bool serial_receive(struct session *s, struct serial_rx *rx)
             s->answer[f.len] = '\0';
             return true;
         }
+        if (rx->damaged != damaged)
+            return false;
     }
     return false;
 }

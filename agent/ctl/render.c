@@ -377,7 +377,7 @@ static void cost_lines(const cJSON *status, FILE *out)
     cJSON_ArrayForEach(role, member(status, "roles")) if (at < sizeof all - 1) at +=
         (size_t)snprintf(all + at, sizeof all - at, "%.7s %s/%s  ", text(role, "name"),
                          tenths(number(role, "peak_kib"), 1024).s, tenths(number(role, "limit_kib"), 1024).s);
-    line(out, "MiB RAM", "%s(peak/limit)", all);
+    line(out, "RAM peak", "%sMiB", all);
     line(out, "flash", "%s MB written to slots for life, %lld records",
          tenths(number(flash, "slot_bytes_written"), 1000000).s, (long long)number(flash, "state_writes"));
     line(out, "sha256", "%.15s, %s MiB/s", text(hash, "engine"), tenths(number(hash, "kib_s"), 1024).s);
@@ -404,7 +404,7 @@ static const char *consequence(const cJSON *why)
     if (is(event, "rollback"))
         return "The other slot was taken back, as asked for.";
     if (is(event, "trial") || is(event, "boot"))
-        return "The other slot was taken back, and this version is not tried again by itself.";
+        return "The other slot was taken back. The failed version is not tried again";
     if (is(event, "install"))
         return "Nothing was switched over: the slot in use was not touched.";
     if (is(event, "poll"))
@@ -444,7 +444,7 @@ void render_why(const cJSON *why, FILE *out)
         chain_lines(text(failure, "text"), out);
         line(out, "then", "%s", consequence(why));
         if (fell_back(why))
-            line(out, " ", "`agentctl update` tries it again; a new one on the tag is tried as ever.");
+            line(out, " ", "by itself; `agentctl update` does, and a new one on the tag is tried.");
     } else {
         line(out, "failure", "none is on record");
     }
