@@ -46,11 +46,13 @@ static int basic_from_auth(const char *auth, char basic[AUTH_BASIC_MAX], struct 
     size_t len = 0;
     bool good;
 
-    good = strlen(auth) < AUTH_BASIC_MAX && !mbedtls_base64_decode(plain, sizeof plain, &len, (const unsigned char *)auth, strlen(auth)) &&
+    good = strlen(auth) < AUTH_BASIC_MAX &&
+           !mbedtls_base64_decode(plain, sizeof plain, &len, (const unsigned char *)auth, strlen(auth)) &&
            memchr(plain, ':', len) && strcspn(auth, "\r\n ") == strlen(auth);
     mbedtls_platform_zeroize(plain, sizeof plain);
     if (!good)
-        return err_set(e, ERR_CONFIG, "auth: want base64 of user:password, at most %d characters", AUTH_BASIC_MAX - 1);
+        return err_set(e, ERR_CONFIG, "auth: want base64 of user:password, at most %d characters",
+                       AUTH_BASIC_MAX - 1);
     memcpy(basic, auth, strlen(auth) + 1);
     return 0;
 }
@@ -63,7 +65,8 @@ static int basic_from_names(const char *user, const char *password, char basic[A
     int rc = -1;
 
     if (n > 0 && (size_t)n < sizeof plain && !strchr(user, ':'))
-        rc = mbedtls_base64_encode((unsigned char *)basic, AUTH_BASIC_MAX, &len, (const unsigned char *)plain, (size_t)n);
+        rc = mbedtls_base64_encode((unsigned char *)basic, AUTH_BASIC_MAX, &len, (const unsigned char *)plain,
+                                   (size_t)n);
     mbedtls_platform_zeroize(plain, sizeof plain);
     if (rc)
         return err_set(e, ERR_CONFIG, "username and password: too long, or a colon in the username");
@@ -85,10 +88,12 @@ static int entry_take(const cJSON *entry, char basic[AUTH_BASIC_MAX], struct err
         return basic_from_auth(auth, basic, e);
     if (user && password)
         return basic_from_names(user, password, basic, e);
-    return err_set(e, ERR_CONFIG, "want auth, or username and password (identity tokens and helpers are not read)");
+    return err_set(e, ERR_CONFIG,
+                   "want auth, or username and password (identity tokens and helpers are not read)");
 }
 
-int auth_config_find(const char *text, size_t len, const char *host, char basic[AUTH_BASIC_MAX], struct err *e)
+int auth_config_find(const char *text, size_t len, const char *host, char basic[AUTH_BASIC_MAX],
+                     struct err *e)
 {
     cJSON *root;
     const cJSON *auths;
@@ -174,7 +179,8 @@ static int token_body(void *ctx, const void *data, size_t len, struct err *e)
 }
 
 /* realm?service=..&scope=.., values escaped by libcurl's URL code. */
-static int token_url(const struct auth_challenge *c, const char *repository, char *out, size_t cap, struct err *e)
+static int token_url(const struct auth_challenge *c, const char *repository, char *out, size_t cap,
+                     struct err *e)
 {
     CURLU *u = curl_url();
     char part[640];
@@ -217,7 +223,8 @@ static int token_parse(struct auth_host *h, size_t len, struct err *e)
         rc = err_set(e, ERR_AUTH, "neither token nor access_token in the answer");
     if (!rc && strlen(token) + 8 > sizeof h->header)
         rc = err_set(e, ERR_LIMIT, "token of %zu bytes, limit is %zu", strlen(token), sizeof h->header - 8);
-    if (!rc && strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") != strlen(token))
+    if (!rc && strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") !=
+                   strlen(token))
         rc = err_set(e, ERR_FORMAT, "token: a character that no token has");
     if (!rc) {
         if (expires_s == 0 || expires_s > 86400)
@@ -230,13 +237,14 @@ static int token_parse(struct auth_host *h, size_t len, struct err *e)
     return rc;
 }
 
-static int token_fetch(struct auth_host *h, struct http *http, const struct auth_challenge *c, const char *repository,
-                       bool *transient, struct err *e)
+static int token_fetch(struct auth_host *h, struct http *http, const struct auth_challenge *c,
+                       const char *repository, bool *transient, struct err *e)
 {
     char url[HTTP_URL_MAX * 2], basic[AUTH_BASIC_MAX + 8] = "";
     struct token_reply t = {0};
     struct http_reply reply;
-    struct http_request q = {.url = url, .authorization = basic, .accept = "application/json", .body = token_body, .ctx = &t};
+    struct http_request q = {
+        .url = url, .authorization = basic, .accept = "application/json", .body = token_body, .ctx = &t};
     int rc = token_url(c, repository, url, sizeof url, e);
 
     if (rc)
@@ -259,8 +267,8 @@ static int token_fetch(struct auth_host *h, struct http *http, const struct auth
     return rc;
 }
 
-int auth_answer(struct auth_host *h, struct http *http, const char *challenge, const char *repository, bool plain_http,
-                bool *transient, struct err *e)
+int auth_answer(struct auth_host *h, struct http *http, const char *challenge, const char *repository,
+                bool plain_http, bool *transient, struct err *e)
 {
     struct auth_challenge c;
     int rc;

@@ -29,9 +29,9 @@ struct auth_challenge {
 
 struct auth_host {
     char host[CONF_HOST_MAX];
-    char basic[AUTH_BASIC_MAX];         /* base64 of user:password, "" when there is none */
+    char basic[AUTH_BASIC_MAX];          /* base64 of user:password, "" when there is none */
     char header[HTTP_AUTHORIZATION_MAX]; /* Authorization that worked or may work, "" at first */
-    int64_t expires_ms;                 /* of header, on CLOCK_BOOTTIME; 0: never */
+    int64_t expires_ms;                  /* of header, on CLOCK_BOOTTIME; 0: never */
 };
 
 struct auth {
@@ -49,13 +49,14 @@ void auth_forget(struct auth_host *h);
 
 /* Answer a 401: set h->header, asking the token service if need be. `repository` makes the scope when the challenge
  * has none. ERR_AUTH when nothing can answer it. */
-int auth_answer(struct auth_host *h, struct http *http, const char *challenge, const char *repository, bool plain_http,
-                bool *transient, struct err *e);
+int auth_answer(struct auth_host *h, struct http *http, const char *challenge, const char *repository,
+                bool plain_http, bool *transient, struct err *e);
 
 /* The first challenge of the list that is Bearer, else Basic; false when there is neither. */
 bool auth_challenge_parse(const char *text, struct auth_challenge *out);
 
 /* Read `auths` of a config.json text for `host`; leaves "" in `basic` when it has nothing on it. */
-int auth_config_find(const char *text, size_t len, const char *host, char basic[AUTH_BASIC_MAX], struct err *e);
+int auth_config_find(const char *text, size_t len, const char *host, char basic[AUTH_BASIC_MAX],
+                     struct err *e);
 
 #endif

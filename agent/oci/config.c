@@ -16,12 +16,12 @@ static const struct {
     const char *name;
     int number;
 } signals[] = {
-    {"HUP", SIGHUP},       {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ILL", SIGILL},     {"TRAP", SIGTRAP},
-    {"ABRT", SIGABRT},     {"BUS", SIGBUS},   {"FPE", SIGFPE},   {"KILL", SIGKILL},   {"USR1", SIGUSR1},
-    {"SEGV", SIGSEGV},     {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},   {"TERM", SIGTERM},
-    {"CHLD", SIGCHLD},     {"CONT", SIGCONT}, {"STOP", SIGSTOP}, {"TSTP", SIGTSTP},   {"TTIN", SIGTTIN},
-    {"TTOU", SIGTTOU},     {"URG", SIGURG},   {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},   {"VTALRM", SIGVTALRM},
-    {"PROF", SIGPROF},     {"IO", SIGIO},     {"PWR", SIGPWR},   {"WINCH", SIGWINCH}, {"SYS", SIGSYS},
+    {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ILL", SIGILL},     {"TRAP", SIGTRAP},
+    {"ABRT", SIGABRT}, {"BUS", SIGBUS},   {"FPE", SIGFPE},   {"KILL", SIGKILL},   {"USR1", SIGUSR1},
+    {"SEGV", SIGSEGV}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},   {"TERM", SIGTERM},
+    {"CHLD", SIGCHLD}, {"CONT", SIGCONT}, {"STOP", SIGSTOP}, {"TSTP", SIGTSTP},   {"TTIN", SIGTTIN},
+    {"TTOU", SIGTTOU}, {"URG", SIGURG},   {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},   {"VTALRM", SIGVTALRM},
+    {"PROF", SIGPROF}, {"IO", SIGIO},     {"PWR", SIGPWR},   {"WINCH", SIGWINCH}, {"SYS", SIGSYS},
 };
 
 /* One or two digits; -1 for anything else. */
@@ -239,7 +239,8 @@ static int diff_ids_take(const cJSON *root, struct oci_config *out, struct err *
         const char *text = cJSON_IsString(item) ? item->valuestring : "";
 
         if (!digest_parse(text, strlen(text), &out->diff_ids[out->diff_cnt]))
-            return err_set(e, ERR_FORMAT, "diff_ids[%u]: want sha256: and 64 lower-case hex digits, got \"%.80s\"",
+            return err_set(e, ERR_FORMAT,
+                           "diff_ids[%u]: want sha256: and 64 lower-case hex digits, got \"%.80s\"",
                            out->diff_cnt, text);
         out->diff_cnt++;
     }
@@ -261,8 +262,9 @@ static int platform_check(const cJSON *root, const struct platform *board, struc
         return rc;
     variant = variant ? variant : "";
     if (platform_rank(board, os, arch, variant) == 0)
-        return err_set(e, ERR_PLATFORM, "want %s/%s%s%s, the image is for %.16s/%.16s%s%.8s", board->os, board->arch,
-                       board->variant[0] ? "/" : "", board->variant, os, arch, variant[0] ? "/" : "", variant);
+        return err_set(e, ERR_PLATFORM, "want %s/%s%s%s, the image is for %.16s/%.16s%s%.8s", board->os,
+                       board->arch, board->variant[0] ? "/" : "", board->variant, os, arch,
+                       variant[0] ? "/" : "", variant);
     return 0;
 }
 

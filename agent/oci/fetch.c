@@ -39,7 +39,8 @@ static int privileges_drop(uint32_t uid, struct err *e)
         return rc;
     if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         return err_errno(e, "ignore signals");
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || setrlimit(RLIMIT_FSIZE, &none) || setrlimit(RLIMIT_CORE, &none))
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || setrlimit(RLIMIT_FSIZE, &none) ||
+        setrlimit(RLIMIT_CORE, &none))
         return err_errno(e, "give up privileges");
     return 0;
 }
@@ -71,8 +72,8 @@ static int serve_resolve(int body_fd, struct err *e)
 static int serve_body(const struct fetch_request *q, int body_fd, struct err *e)
 {
     struct fetch_end out;
-    int rc = q->kind == FETCH_BLOB ? registry_blob(&registry, q, body_fd, &out, e) :
-                                     registry_manifest(&registry, q, body_fd, &out, e);
+    int rc = q->kind == FETCH_BLOB ? registry_blob(&registry, q, body_fd, &out, e)
+                                   : registry_manifest(&registry, q, body_fd, &out, e);
 
     return rc ? rc : frame_write(body_fd, FRAME_BODY_END, &out, sizeof out, e);
 }

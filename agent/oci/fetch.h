@@ -24,7 +24,8 @@ enum fetch_kind {
 struct fetch_request {
     uint32_t kind;
     struct digest digest;
-    uint64_t size;   /* whole size of a blob as the manifest gives it; the most bytes that may come of a manifest */
+    uint64_t
+        size; /* whole size of a blob as the manifest gives it; the most bytes that may come of a manifest */
     uint64_t offset; /* FETCH_BLOB: first byte wanted; the body has size - offset bytes */
 };
 

@@ -63,7 +63,8 @@ static int pem_load(const char *path, const char *what, struct curl_blob *out, s
         free(text);
         return err_set(e, ERR_CONFIG, "%s: %s: %s", what, path, strerror(errno));
     }
-    *out = (struct curl_blob){.data = text, .len = (size_t)n, .flags = CURL_BLOB_NOCOPY};
+    /* Its NUL counts: mbedTLS takes a text without one for DER, and libcurl hands the key on as it is. */
+    *out = (struct curl_blob){.data = text, .len = (size_t)n + 1, .flags = CURL_BLOB_NOCOPY};
     return 0;
 }
 
@@ -161,12 +162,14 @@ static void challenges_take(struct http *h, struct http_reply *r)
     size_t used = 0;
     struct curl_header *got;
 
-    for (size_t at = 0; curl_easy_header(h->easy, "WWW-Authenticate", at, CURLH_HEADER, -1, &got) == CURLHE_OK; at++) {
+    for (size_t at = 0;
+         curl_easy_header(h->easy, "WWW-Authenticate", at, CURLH_HEADER, -1, &got) == CURLHE_OK; at++) {
         size_t len = strlen(got->value);
 
         if (used + len + 3 > sizeof r->challenge)
             continue;
-        used += (size_t)snprintf(r->challenge + used, sizeof r->challenge - used, "%s%s", used ? ", " : "", got->value);
+        used += (size_t)snprintf(r->challenge + used, sizeof r->challenge - used, "%s%s", used ? ", " : "",
+                                 got->value);
     }
 }
 
@@ -398,7 +401,8 @@ static int redirect_take(struct http *h)
     return 0;
 }
 
-int http_run(struct http *h, const struct http_request *q, struct http_reply *reply, bool *transient, struct err *e)
+int http_run(struct http *h, const struct http_request *q, struct http_reply *reply, bool *transient,
+             struct err *e)
 {
     const char *url = q->url;
     const char *authorization = q->authorization;

@@ -22,9 +22,9 @@
 /* What stands before the body. */
 struct http_reply {
     int status;
-    bool moved;             /* after a redirect: another host may have answered */
-    bool has_length;        /* Content-Length */
-    bool has_range;         /* Content-Range, well formed */
+    bool moved;      /* after a redirect: another host may have answered */
+    bool has_length; /* Content-Length */
+    bool has_range;  /* Content-Range, well formed */
     uint64_t length;
     uint64_t range_first;
     uint64_t range_last;
@@ -57,7 +57,8 @@ int http_open(const struct conf_registry *conf, struct http **out, struct err *e
 /* Returns 0 when an answer came whole, whatever its status. Otherwise an error: of the callbacks, ERR_TLS, ERR_NET,
  * ERR_POLICY (a redirect that is not followed, Content-Encoding) or ERR_REGISTRY (no HTTP). *transient tells whether
  * the same request may work later. */
-int http_run(struct http *h, const struct http_request *q, struct http_reply *reply, bool *transient, struct err *e);
+int http_run(struct http *h, const struct http_request *q, struct http_reply *reply, bool *transient,
+             struct err *e);
 
 /* Bytes sent and received since http_open(), without TLS. */
 uint64_t http_wire(const struct http *h);

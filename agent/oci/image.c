@@ -21,7 +21,8 @@ static bool is_manifest(enum oci_media m)
 
 /* --- descriptors ---------------------------------------------------------------------------------------------- */
 
-static int descriptor_parse(const cJSON *d, struct digest *digest, uint64_t *size, const char **media, struct err *e)
+static int descriptor_parse(const cJSON *d, struct digest *digest, uint64_t *size, const char **media,
+                            struct err *e)
 {
     const char *text;
     const cJSON *urls;
@@ -36,7 +37,8 @@ static int descriptor_parse(const cJSON *d, struct digest *digest, uint64_t *siz
     if (rc)
         return rc;
     if (!digest_parse(text, strlen(text), digest))
-        return err_set(e, ERR_FORMAT, "digest: want sha256: and 64 lower-case hex digits, got \"%.80s\"", text);
+        return err_set(e, ERR_FORMAT, "digest: want sha256: and 64 lower-case hex digits, got \"%.80s\"",
+                       text);
     rc = json_uint(d, "size", JSON_REQUIRED, size, e);
     if (rc)
         return rc;
@@ -69,7 +71,8 @@ static int head_check(const cJSON *root, enum oci_media media, bool (*kind)(enum
     if (!kind(oci_media_parse(text, strlen(text))))
         return err_set(e, ERR_POLICY, "mediaType: unexpected %.100s", text);
     if (media != MEDIA_UNKNOWN && oci_media_parse(text, strlen(text)) != media)
-        return err_set(e, ERR_POLICY, "mediaType %.100s, but the registry sent it as %s", text, oci_media_name(media));
+        return err_set(e, ERR_POLICY, "mediaType %.100s, but the registry sent it as %s", text,
+                       oci_media_name(media));
     return 0;
 }
 
@@ -97,11 +100,12 @@ static void choice_note(struct choice *c, const char *os, const char *arch, cons
 
     if (used + 2 >= sizeof c->seen)
         return;
-    snprintf(c->seen + used, sizeof c->seen - used, "%s%.16s%s%.16s%s%.8s", used ? ", " : "", os, *arch ? "/" : "",
-             arch, *variant ? "/" : "", variant);
+    snprintf(c->seen + used, sizeof c->seen - used, "%s%.16s%s%.16s%s%.8s", used ? ", " : "", os,
+             *arch ? "/" : "", arch, *variant ? "/" : "", variant);
 }
 
-static int platform_parse(const cJSON *p, const char **os, const char **arch, const char **variant, struct err *e)
+static int platform_parse(const cJSON *p, const char **os, const char **arch, const char **variant,
+                          struct err *e)
 {
     int rc = json_string(p, "os", JSON_REQUIRED, os, e);
 
@@ -293,12 +297,13 @@ static int config_read(const cJSON *root, struct oci_manifest *out, struct err *
         strcmp(type, "application/vnd.docker.container.image.v1+json"))
         return err_set(e, ERR_POLICY, "config: not an image but \"%.100s\"", type);
     if (out->config.size == 0 || out->config.size > JSON_MAX)
-        return err_set(e, ERR_LIMIT, "config: size %llu, want 1 to %llu", (unsigned long long)out->config.size,
-                       (unsigned long long)JSON_MAX);
+        return err_set(e, ERR_LIMIT, "config: size %llu, want 1 to %llu",
+                       (unsigned long long)out->config.size, (unsigned long long)JSON_MAX);
     return 0;
 }
 
-int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struct oci_manifest *out, struct err *e)
+int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struct oci_manifest *out,
+                       struct err *e)
 {
     cJSON *root;
     int rc = document_parse(text, len, &root, e);

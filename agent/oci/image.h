@@ -50,15 +50,16 @@ struct oci_manifest {
 struct oci_config {
     uint32_t diff_cnt;
     struct digest diff_ids[CONFIG_OCI_LAYER_MAX]; /* lowest first */
-    char version[64]; /* label org.opencontainers.image.version, or "" */
-    char disk[256];   /* label dev.slipway.disk without a leading "/", or "": a tree image */
+    char version[64];                             /* label org.opencontainers.image.version, or "" */
+    char disk[256]; /* label dev.slipway.disk without a leading "/", or "": a tree image */
     struct app_spec app;
 };
 
 /* `text` has `len` bytes. `media` is what the transport said and must agree with the document. */
 int oci_index_choose(const char *text, size_t len, enum oci_media media, const struct platform *board,
                      struct oci_index_choice *out, struct err *e);
-int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struct oci_manifest *out, struct err *e);
+int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struct oci_manifest *out,
+                       struct err *e);
 /* The config's os, architecture and variant must run on `board`. */
 int oci_config_parse(const char *text, size_t len, const struct platform *board, struct oci_config *out,
                      struct err *e);

@@ -17,7 +17,8 @@ static bool is_base_variant(const char *arch, const char *variant)
 {
     if (variant[0] == '\0')
         return true;
-    return (!strcmp(arch, "arm64") && !strcmp(variant, "v8")) || (!strcmp(arch, "amd64") && !strcmp(variant, "v1"));
+    return (!strcmp(arch, "arm64") && !strcmp(variant, "v8")) ||
+           (!strcmp(arch, "amd64") && !strcmp(variant, "v1"));
 }
 
 unsigned platform_rank(const struct platform *board, const char *os, const char *arch, const char *variant)

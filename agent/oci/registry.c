@@ -14,9 +14,10 @@
 
 #define PROGRESS_LEN 65536 /* a try that brought this much does not count as failed */
 
-#define ACCEPT                                                                                                       \
-    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "                          \
-    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+#define ACCEPT                                                                                               \
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "                  \
+    "application/vnd.docker.distribution.manifest.list.v2+json, "                                            \
+    "application/vnd.docker.distribution.manifest.v2+json"
 
 /* One thing asked for, over all hosts and tries. */
 struct ask {
@@ -25,11 +26,11 @@ struct ask {
     char path[400]; /* below /v2/ */
     char name[112]; /* for messages */
     bool head_only;
-    bool exact;          /* the body has `size` bytes; otherwise at most that many */
+    bool exact; /* the body has `size` bytes; otherwise at most that many */
     uint64_t size;
-    uint64_t next;       /* first byte not handed on */
-    uint64_t at;         /* place of the next byte that comes */
-    int fd;              /* bytes go there, or when it is -1 into the hash */
+    uint64_t next; /* first byte not handed on */
+    uint64_t at;   /* place of the next byte that comes */
+    int fd;        /* bytes go there, or when it is -1 into the hash */
     struct hash hash;
     enum oci_media media;
     bool has_digest;
@@ -88,7 +89,8 @@ static int on_head(void *ctx, const struct http_reply *r, struct err *e)
 static int on_body(void *ctx, const void *data, size_t len, struct err *e)
 {
     struct ask *a = ctx;
-    uint64_t known = a->next > a->at ? a->next - a->at : 0; /* bytes of this piece that were handed on before */
+    uint64_t known =
+        a->next > a->at ? a->next - a->at : 0; /* bytes of this piece that were handed on before */
     int rc;
 
     if (len > a->size - a->at)
@@ -114,13 +116,15 @@ static int status_error(struct ask *a, const struct http_reply *r, struct err *e
     a->after_s = r->retry_after_s;
     a->transient = retry_status(r->status);
     if (r->status == 401 || r->status == 403)
-        return err_set(e, ERR_AUTH, "%s (status %d)", r->moved ? "refused by another host, after a redirect" :
-                       "credentials refused", r->status);
+        return err_set(e, ERR_AUTH, "%s (status %d)",
+                       r->moved ? "refused by another host, after a redirect" : "credentials refused",
+                       r->status);
     if (r->status == 404)
         return err_set(e, ERR_ABSENT, "not there (status 404)");
     if (r->status == 416)
         return err_set(e, ERR_SIZE, "shorter than %llu bytes (status 416)", (unsigned long long)a->size);
-    return err_set(e, ERR_REGISTRY, "want status 200, got %d%s%s", r->status, r->excerpt[0] ? ": " : "", r->excerpt);
+    return err_set(e, ERR_REGISTRY, "want status 200, got %d%s%s", r->status, r->excerpt[0] ? ": " : "",
+                   r->excerpt);
 }
 
 /* --- one try -------------------------------------------------------------------------------------------------- */
@@ -140,7 +144,8 @@ static int ask_once(struct ask *a, struct auth_host *host, struct http_reply *re
         .ctx = a,
     };
 
-    snprintf(url, sizeof url, "%s://%s/v2/%s", a->r->conf->plain_http ? "http" : "https", host->host, a->path);
+    snprintf(url, sizeof url, "%s://%s/v2/%s", a->r->conf->plain_http ? "http" : "https", host->host,
+             a->path);
     a->tries++;
     if (a->fd >= 0 || a->head_only)
         return http_run(a->r->http, &q, reply, &a->transient, e);
@@ -231,7 +236,8 @@ static int ask_run(struct ask *a, struct err *e)
 
 /* --- the three kinds ------------------------------------------------------------------------------------------ */
 
-static void ask_begin(struct ask *a, struct registry *r, enum fetch_kind kind, const char *what, const char *reference)
+static void ask_begin(struct ask *a, struct registry *r, enum fetch_kind kind, const char *what,
+                      const char *reference)
 {
     const char *repository = r->conf->repository;
 
@@ -240,8 +246,8 @@ static void ask_begin(struct ask *a, struct registry *r, enum fetch_kind kind, c
     a->kind = kind;
     a->fd = -1;
     snprintf(a->path, sizeof a->path, "%s/%s/%s", repository, what, reference);
-    snprintf(a->name, sizeof a->name, "%.60s%s%.30s%s", repository, strncmp(reference, "sha256:", 7) ? ":" : "@",
-             reference, strlen(reference) > 30 ? ".." : "");
+    snprintf(a->name, sizeof a->name, "%.60s%s%.30s%s", repository,
+             strncmp(reference, "sha256:", 7) ? ":" : "@", reference, strlen(reference) > 30 ? ".." : "");
 }
 
 int registry_resolve(struct registry *r, struct fetch_resolved *out, struct err *e)
@@ -264,7 +270,8 @@ int registry_resolve(struct registry *r, struct fetch_resolved *out, struct err 
     return 0;
 }
 
-static int body_get(struct ask *a, const struct fetch_request *q, int fd, struct fetch_end *out, struct err *e)
+static int body_get(struct ask *a, const struct fetch_request *q, int fd, struct fetch_end *out,
+                    struct err *e)
 {
     uint64_t wire = http_wire(a->r->http);
     int rc;
@@ -278,7 +285,8 @@ static int body_get(struct ask *a, const struct fetch_request *q, int fd, struct
     return 0;
 }
 
-int registry_manifest(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out, struct err *e)
+int registry_manifest(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out,
+                      struct err *e)
 {
     struct ask a;
     char digest[DIGEST_TEXT_LEN];
@@ -288,7 +296,8 @@ int registry_manifest(struct registry *r, const struct fetch_request *q, int fd,
     return body_get(&a, q, fd, out, e);
 }
 
-int registry_blob(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out, struct err *e)
+int registry_blob(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out,
+                  struct err *e)
 {
     struct ask a;
     char digest[DIGEST_TEXT_LEN];

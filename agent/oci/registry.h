@@ -20,7 +20,9 @@ struct registry {
 int registry_resolve(struct registry *r, struct fetch_resolved *out, struct err *e);
 
 /* Write the body to `fd` as FRAME_BODY. ERR_PEER: `fd` cannot be written or watch_fd ended, so nothing will work. */
-int registry_manifest(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out, struct err *e);
-int registry_blob(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out, struct err *e);
+int registry_manifest(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out,
+                      struct err *e);
+int registry_blob(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out,
+                  struct err *e);
 
 #endif

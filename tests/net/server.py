@@ -1,0 +1,84 @@
+"""A small HTTP server that does what it is told, to be a bad registry, mirror, token service or object store."""
+import http.server
+import socket
+import ssl
+import threading
+
+
+class Request:
+    """What came, and the words to answer it with."""
+
+    def __init__(self, handler):
+        self.handler = handler
+        self.method = handler.command
+        self.path = handler.path
+        self.headers = handler.headers
+
+    def answer(self, status=200, body=b"", length=None, **fields):
+        """Status line, fields (underscores for dashes) and body. `length` is what Content-Length claims, by default
+        the truth; False leaves it out and ends the body by closing."""
+        lines = [f"HTTP/1.1 {status} x"] + [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+        if length is False:
+            lines.append("Connection: close")
+        elif "Transfer_Encoding" not in fields:
+            lines.append(f"Content-Length: {len(body) if length is None else length}")
+        self.handler.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if self.method == "HEAD" else body))
+        if length is not None:
+            self.cut()
+
+    def chunked(self, body, step, end=b"0\r\nTrailer: x\r\n\r\n", **fields):
+        pieces = [body[at:at + step] for at in range(0, len(body), step)]
+        coded = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + end
+        self.answer(body=coded, Transfer_Encoding="chunked", **fields)
+        if not end:
+            self.cut()
+
+    def cut(self):
+        self.handler.wfile.flush()
+        self.handler.close_connection = True
+        try:
+            self.handler.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def first_byte(self):
+        """Where the Range asked for begins; 0 without one."""
+        value = self.headers.get("Range", "bytes=0-")
+        return int(value.removeprefix("bytes=").removesuffix("-"))
+
+
+class Server:
+    """`answer` is called with each Request; all of them are kept in `seen`."""
+
+    def __init__(self, answer, certificate=None):
+        self.seen = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(handler):  # pylint: disable=no-self-argument
+                request = Request(handler)
+                self.seen.append(request)
+                answer(request)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        self.host = f"127.0.0.1:{self.http.server_port}"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.http.shutdown()
+        self.http.server_close()
