@@ -293,10 +293,10 @@ static void test_worst_lengths_fit_the_page(void **state)
         if (i % 4 == 1)
             snprintf(s.slots[1].state, sizeof s.slots[1].state, "bad");
         render(render_status);
-        assert_fits(80, 24);
+        assert_fits(RENDER_COLUMNS, RENDER_LINES);
         assert_says("INSECURE: plain HTTP");
         render(render_why);
-        assert_fits(80, 200);
+        assert_fits(RENDER_COLUMNS, 200);
     }
 }
 
