@@ -2,7 +2,7 @@
 
     with make_device("sim", registry, "fleet/web:stable") as device:
         device.start()
-        device.wait(lambda s: s["state"] == "idle")
+        device.wait_version("v1")
         print(device.agentctl("status"))
 """
 import json
@@ -31,13 +31,18 @@ def configuration(image, ca, folder, **sections):
     return "\n".join(lines)
 
 
+def slot(status, name):
+    """What a status says of slot "A" or "B"."""
+    return next(s for s in status["slots"] if s["name"] == name)
+
+
 class Device:
     def status(self):
         """The status as a dict, or None while nobody answers."""
         code, text = self.agentctl_raw("--json status")
         try:
-            return json.loads(text)["status"] if code in (0, 5) else None
-        except (ValueError, KeyError):
+            return json.loads(text) if code in (0, 5) else None
+        except ValueError:
             return None
 
     def agentctl(self, words):
@@ -59,9 +64,15 @@ class Device:
     def wait_version(self, version, timeout=120):
         """Wait until `version` runs, is confirmed, and its app is up."""
         def confirmed(s):
-            active = s["slots"][s["booted"]]
-            return active["state"] == "active" and active.get("version") == version and s["state"] == "idle"
+            active = slot(s, s["booted"])
+            return active["state"] == "active" and active.get("version") == version and s["update"]["state"] == "idle"
         return self.wait(confirmed, timeout, f"version {version}, confirmed")
+
+    def wait_fallback(self, timeout=180):
+        """Wait until a trial failed and the device is back and idle."""
+        def fell_back(s):
+            return s["last_failure"] and s["last_failure"]["event"] == "trial" and s["update"]["state"] == "idle"
+        return self.wait(fell_back, timeout, "the fall-back")
 
     def __enter__(self):
         return self
