@@ -50,6 +50,6 @@ struct stage_done { /* FRAME_DONE: the slot holds the image, was read back and m
 /* Role main of stage: install the image whose tag resolved to `digest` into `slot`. */
 int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media);
 /* Role main of decode: serve jobs until DECODE_FD_RAW ends. */
-int decode_main(void);
+int decode_main(uint32_t uid);
 
 #endif
