@@ -350,7 +350,7 @@ static void app_line(const cJSON *status, FILE *out)
              duration(number(app, "up_s")).s, (long long)pid, (long long)number(app, "restarts"));
     else
         line(out, "app", "%.11s, %lld restarts", text(app, "state"), (long long)number(app, "restarts"));
-    if (cJSON_IsObject(member(app, "last_exit")))
+    if (cJSON_IsObject(member(app, "last_exit")) && !app_is_down(status)) /* the headline has said it */
         line(out, " ", "ended last with %s", app_end(app).s);
 }
 
