@@ -32,7 +32,8 @@ static int read_link_target(struct slot_tree *s, const struct claim *p, char *ta
     int rc = toc_read(&s->toc, p->toc, &it, e);
     if (rc == 0 && it.r.type == TOC_HARDLINK) {
         const struct claim *first = claims_find(&s->claims, it.target, it.r.target_len);
-        rc = first != NULL ? toc_read(&s->toc, first->toc, &it, e) : err_set(e, ERR_POLICY, "link to nothing");
+        rc =
+            first != NULL ? toc_read(&s->toc, first->toc, &it, e) : err_set(e, ERR_POLICY, "link to nothing");
     }
     if (rc != 0)
         return rc;
@@ -57,7 +58,8 @@ int slot_lookup_layer(struct path_lookup *l, const char *path, char *target, str
 }
 
 /* Directory `path` belongs to the present layer from now on; make it where it shows. */
-static int own_dir(struct slot_tree *s, const char *path, size_t len, bool hidden, struct claim *p, struct err *e)
+static int own_dir(struct slot_tree *s, const char *path, size_t len, bool hidden, struct claim *p,
+                   struct err *e)
 {
     bool is_new = p->own == OWN_NONE;
     char buf[NODE_PATH_MAX];
@@ -87,7 +89,8 @@ static int own_parents(struct slot_tree *s, struct err *e)
         if (p == NULL)
             return e->code;
         if (is_nondir(p))
-            return err_set(e, ERR_POLICY, "parent is not a directory: want a directory, got %.*s", (int)len, path);
+            return err_set(e, ERR_POLICY, "parent is not a directory: want a directory, got %.*s", (int)len,
+                           path);
         int rc = own_dir(s, path, len, hidden, p, e);
         if (rc != 0)
             return rc;
@@ -129,7 +132,8 @@ static int drop_dir(struct slot_tree *s, struct claim *p, struct err *e)
         return 0;
     int rc = slot_remove(s, s->path, true, e);
     if (rc == -ENOTEMPTY || rc == -EEXIST)
-        return err_set(e, ERR_POLICY, "a directory that is not empty turns into something else within a layer");
+        return err_set(e, ERR_POLICY,
+                       "a directory that is not empty turns into something else within a layer");
     return rc != 0 ? rc : toc_kill(&s->toc, p->toc, e);
 }
 
@@ -223,7 +227,8 @@ static int make_settled(struct slot_tree *s, const char *path, const struct node
     return rc != 0 ? rc : slot_settle(s, path, -1, n, e);
 }
 
-static int apply_other(struct slot_tree *s, struct claim *p, const struct node *n, struct content *c, struct err *e)
+static int apply_other(struct slot_tree *s, struct claim *p, const struct node *n, struct content *c,
+                       struct err *e)
 {
     int rc = drop_earlier(s, p, e);
     if (rc != 0)
@@ -280,7 +285,8 @@ static int find_target(struct slot_tree *s, const char *raw, struct link_target 
         return err_set(e, ERR_POLICY, "hard link: want an earlier file, got itself");
     const struct claim *p = claims_find(&s->claims, s->other, strlen(s->other));
     if (p == NULL || p->own == OWN_NONE)
-        return err_set(e, ERR_POLICY, "hard link: want an earlier file of this layer, got nothing at %s", raw);
+        return err_set(e, ERR_POLICY, "hard link: want an earlier file of this layer, got nothing at %s",
+                       raw);
     if (p->own == OWN_DIR)
         return err_set(e, ERR_POLICY, "hard link: want a file, got directory %s", raw);
     if (p->opaque)
@@ -314,7 +320,8 @@ static int link_pending(struct slot_tree *s, struct claim *p, const struct link_
 {
     const struct node n = {.type = NODE_FILE, .size = t->ordinal};
     if (s->pending_cnt >= CONFIG_SLOT_HARDLINK_PENDING_MAX)
-        return err_set(e, ERR_LIMIT, "more than %u hard links to files that upper layers hide, this build takes %u",
+        return err_set(e, ERR_LIMIT,
+                       "more than %u hard links to files that upper layers hide, this build takes %u",
                        s->pending_cnt, (unsigned)CONFIG_SLOT_HARDLINK_PENDING_MAX);
     int rc = toc_add(&s->toc, s->path, &n, TOC_HARDLINK, TOC_PENDING, 0, &p->toc, e);
     if (rc == 0)
@@ -392,7 +399,8 @@ int slot_second_pass(struct slot_tree *s, const struct entry *en, struct content
         else if (rc == 0)
             rc = slot_link(s, s->other, s->path, e);
         if (rc == 0)
-            rc = toc_add(&s->toc, s->path, have ? &link : &en->node, have ? TOC_HARDLINK : NODE_FILE, 0, xxh64, &at, e);
+            rc = toc_add(&s->toc, s->path, have ? &link : &en->node, have ? TOC_HARDLINK : NODE_FILE, 0,
+                         xxh64, &at, e);
         if (rc != 0)
             return rc;
         if (!have)

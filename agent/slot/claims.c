@@ -112,6 +112,7 @@ struct claim *claims_put(struct claims *c, const char *path, size_t len, struct 
     }
     uint64_t hash = sum_bytes(path, len, c->seed);
     c->used++;
-    *p = (struct claim){.tag_low = (uint32_t)hash | 1, .tag_high = (uint16_t)(hash >> 32), .layer = c->layer & 0x7f};
+    *p = (struct claim){
+        .tag_low = (uint32_t)hash | 1, .tag_high = (uint16_t)(hash >> 32), .layer = c->layer & 0x7f};
     return p;
 }

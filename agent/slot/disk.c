@@ -24,8 +24,9 @@ static int send(int fd, uint64_t off, uint64_t len, struct err *e)
 {
     int rc = sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE);
     if (rc == 0 && off >= PIECE_LEN) {
-        rc = sync_file_range(fd, (off_t)(off - PIECE_LEN), PIECE_LEN,
-                             SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+        rc =
+            sync_file_range(fd, (off_t)(off - PIECE_LEN), PIECE_LEN,
+                            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
         posix_fadvise(fd, (off_t)(off - PIECE_LEN), PIECE_LEN, POSIX_FADV_DONTNEED);
     }
     return rc != 0 && (errno == EIO || errno == ENOSPC) ? err_errno(e, "write-back") : 0;

@@ -16,7 +16,7 @@
 struct slot_disk {
     const struct disk_ops *ops;
     const char *place;
-    int fd; /* -1: closed */
+    int fd;         /* -1: closed */
     uint64_t size;  /* of the device */
     uint64_t len;   /* of the filesystem image */
     uint64_t xxh64; /* of its content */

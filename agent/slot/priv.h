@@ -26,9 +26,9 @@ struct ring {
 };
 
 struct pending {
-    uint32_t toc; /* of the link's record */
+    uint32_t toc;     /* of the link's record */
     uint32_t ordinal; /* of the entry whose content it wants */
-    uint32_t made; /* 1: this link got the content; the others are linked to it */
+    uint32_t made;    /* 1: this link got the content; the others are linked to it */
 };
 
 struct slot_tree {
@@ -61,8 +61,8 @@ int slot_settle(struct slot_tree *s, const char *path, int file_fd, const struct
 int slot_link(struct slot_tree *s, const char *from, const char *to, struct err *e);
 int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *e);
 /* Create, fill and settle a regular file. *xxh64 of its content. */
-int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c, uint64_t *xxh64,
-                    struct err *e);
+int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c,
+                    uint64_t *xxh64, struct err *e);
 void slot_ring_drop(struct slot_tree *s);
 
 /* apply.c */

@@ -77,8 +77,8 @@ int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e)
     return append(t, &head, sizeof head, e);
 }
 
-int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags, uint64_t xxh64,
-            uint32_t *at, struct err *e)
+int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags,
+            uint64_t xxh64, uint32_t *at, struct err *e)
 {
     static const uint8_t zeros[TOC_ALIGN];
     const char *target = n->target != NULL ? n->target : "";
@@ -89,12 +89,25 @@ int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type,
     size_t bytes = sizeof(struct toc_rec) + path_len + 1 + target_len + 1 + n->xattr_len;
     size_t len = (bytes + TOC_ALIGN - 1) / TOC_ALIGN * TOC_ALIGN;
     if (t->end + len > t->limit)
-        return err_set(e, ERR_LIMIT, "the list of files takes more than %llu bytes", (unsigned long long)t->limit);
+        return err_set(e, ERR_LIMIT, "the list of files takes more than %llu bytes",
+                       (unsigned long long)t->limit);
     struct toc_rec r = {
-        .len = (uint32_t)len, .type = type, .flags = flags, .path_len = (uint16_t)path_len,
-        .mode = n->mode, .uid = n->uid, .gid = n->gid, .dev_major = n->dev_major, .dev_minor = n->dev_minor,
-        .mtime_ns = n->mtime_ns, .mtime_s = n->mtime_s, .size = n->size, .xxh64 = xxh64,
-        .target_len = (uint16_t)target_len, .xattr_cnt = n->xattr_cnt, .xattr_len = n->xattr_len,
+        .len = (uint32_t)len,
+        .type = type,
+        .flags = flags,
+        .path_len = (uint16_t)path_len,
+        .mode = n->mode,
+        .uid = n->uid,
+        .gid = n->gid,
+        .dev_major = n->dev_major,
+        .dev_minor = n->dev_minor,
+        .mtime_ns = n->mtime_ns,
+        .mtime_s = n->mtime_s,
+        .size = n->size,
+        .xxh64 = xxh64,
+        .target_len = (uint16_t)target_len,
+        .xattr_cnt = n->xattr_cnt,
+        .xattr_len = n->xattr_len,
     };
     *at = (uint32_t)(t->end / TOC_ALIGN);
     int rc = append(t, &r, sizeof r, e);
@@ -203,9 +216,11 @@ int toc_read(struct toc *t, uint32_t at, struct toc_item *out, struct err *e)
 
 static struct toc_trailer trailer_of(const struct toc *t)
 {
-    return (struct toc_trailer){
-        .len = sizeof(struct toc_trailer), .type = TOC_TRAILER, .live = t->live, .records = t->records,
-        .xxh64 = sum_end(&t->sum)};
+    return (struct toc_trailer){.len = sizeof(struct toc_trailer),
+                                .type = TOC_TRAILER,
+                                .live = t->live,
+                                .records = t->records,
+                                .xxh64 = sum_end(&t->sum)};
 }
 
 int toc_seal(struct toc *t, struct err *e)
@@ -258,10 +273,19 @@ int toc_next(struct toc *t, uint64_t *pos, struct toc_item *out, struct err *e)
 struct node toc_node(const struct toc_item *it)
 {
     return (struct node){
-        .type = (enum node_type)it->r.type, .mode = it->r.mode, .uid = it->r.uid, .gid = it->r.gid,
-        .dev_major = it->r.dev_major, .dev_minor = it->r.dev_minor, .mtime_s = it->r.mtime_s,
-        .mtime_ns = it->r.mtime_ns, .size = it->r.size, .target = it->target, .xattrs = it->xattrs,
-        .xattr_len = it->r.xattr_len, .xattr_cnt = it->r.xattr_cnt,
+        .type = (enum node_type)it->r.type,
+        .mode = it->r.mode,
+        .uid = it->r.uid,
+        .gid = it->r.gid,
+        .dev_major = it->r.dev_major,
+        .dev_minor = it->r.dev_minor,
+        .mtime_s = it->r.mtime_s,
+        .mtime_ns = it->r.mtime_ns,
+        .size = it->r.size,
+        .target = it->target,
+        .xattrs = it->xattrs,
+        .xattr_len = it->r.xattr_len,
+        .xattr_cnt = it->r.xattr_cnt,
     };
 }
 

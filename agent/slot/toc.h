@@ -52,10 +52,10 @@ struct toc_item {
 };
 
 struct toc {
-    int fd; /* -1: closed */
-    uint64_t end, flushed;   /* of the records so far */
-    uint64_t limit;          /* most bytes */
-    uint32_t records, live;  /* live: neither dead nor hidden */
+    int fd;                 /* -1: closed */
+    uint64_t end, flushed;  /* of the records so far */
+    uint64_t limit;         /* most bytes */
+    uint32_t records, live; /* live: neither dead nor hidden */
     uint32_t buf_len;
     uint64_t window_at;
     uint32_t window_len;
@@ -66,8 +66,8 @@ struct toc {
 
 /* Writing. `max` is the most records that count. */
 int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e);
-int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags, uint64_t xxh64,
-            uint32_t *at, struct err *e);
+int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags,
+            uint64_t xxh64, uint32_t *at, struct err *e);
 int toc_kill(struct toc *t, uint32_t at, struct err *e);
 /* Append the trailer and make the file durable. All records must have been passed by toc_next. */
 int toc_seal(struct toc *t, struct err *e);

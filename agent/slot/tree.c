@@ -14,8 +14,7 @@
 
 struct slot_tree *slot_tree_new(void)
 {
-    struct slot_tree *s =
-        mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct slot_tree *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (s == MAP_FAILED)
         return NULL;
     s->root = s->toc.fd = -1;
@@ -163,7 +162,8 @@ static int check_need(struct slot_tree *s, const char *need, struct err *e)
     int kind = found[0] == '\0' ? PATH_DIR : lookup_slot(&s->lookup, found, unused, e);
     if (kind < 0)
         return err_prefix(e, "needed file %s", need);
-    return kind == PATH_ABSENT ? err_set(e, ERR_POLICY, "the image lacks %s, which this slot needs", need) : 0;
+    return kind == PATH_ABSENT ? err_set(e, ERR_POLICY, "the image lacks %s, which this slot needs", need)
+                               : 0;
 }
 
 static int seal(struct slot_tree *s, const char *const *needs, int needs_cnt, struct err *e)

@@ -11,13 +11,25 @@
 #include "base/io.h"
 #include "slot/priv.h"
 
-#define DIFF(e, it, what, fmt, want, got)                                                                            \
-    err_set(e, ERR_FLASH, "%s: %s: want " fmt ", got " fmt, (it)->path[0] != '\0' ? (it)->path : "/", what, want, got)
+#define DIFF(e, it, what, fmt, want, got)                                                                    \
+    err_set(e, ERR_FLASH, "%s: %s: want " fmt ", got " fmt, (it)->path[0] != '\0' ? (it)->path : "/", what,  \
+            want, got)
 
 static mode_t mode_of(const struct toc_rec *r)
 {
     static const mode_t bits[] = {0, S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, S_IFBLK, S_IFIFO};
     return bits[r->type] | (r->type == NODE_SYMLINK ? 0777 : r->mode);
+}
+
+/* A filesystem may keep whole seconds only, and clamps what it can't hold to the ends of 32 (or ext4's 34) bits. */
+static bool same_time(const struct toc_rec *r, const struct timespec *got)
+{
+    int64_t s = got->tv_sec;
+    if (s == r->mtime_s)
+        return (uint32_t)got->tv_nsec == r->mtime_ns || got->tv_nsec == 0;
+    if (r->mtime_s < s)
+        return s == INT32_MIN || (s == 0 && got->tv_nsec == 0);
+    return s == INT32_MAX || s == UINT32_MAX || s == 0x37fffffff;
 }
 
 static int check_meta(const struct toc_item *it, const struct stat *st, struct err *e)
@@ -28,14 +40,15 @@ static int check_meta(const struct toc_item *it, const struct stat *st, struct e
     if (st->st_uid != r->uid || st->st_gid != r->gid)
         return err_set(e, ERR_FLASH, "%s: owner: want %u:%u, got %u:%u", it->path, r->uid, r->gid, st->st_uid,
                        st->st_gid);
-    if ((int64_t)st->st_mtim.tv_sec != r->mtime_s || (uint32_t)st->st_mtim.tv_nsec != r->mtime_ns)
-        return err_set(e, ERR_FLASH, "%s: mtime: want %lld.%09u, got %lld.%09u", it->path, (long long)r->mtime_s,
-                       r->mtime_ns, (long long)st->st_mtim.tv_sec, (unsigned)st->st_mtim.tv_nsec);
+    if (!same_time(r, &st->st_mtim))
+        return err_set(e, ERR_FLASH, "%s: mtime: want %lld.%09u, got %lld.%09u", it->path,
+                       (long long)r->mtime_s, r->mtime_ns, (long long)st->st_mtim.tv_sec,
+                       (unsigned)st->st_mtim.tv_nsec);
     if (r->type == NODE_FILE && (uint64_t)st->st_size != r->size)
         return DIFF(e, it, "size", "%llu", (unsigned long long)r->size, (unsigned long long)st->st_size);
     if ((r->type == NODE_CHAR || r->type == NODE_BLOCK) && st->st_rdev != makedev(r->dev_major, r->dev_minor))
-        return err_set(e, ERR_FLASH, "%s: device: want %u:%u, got %u:%u", it->path, r->dev_major, r->dev_minor,
-                       major(st->st_rdev), minor(st->st_rdev));
+        return err_set(e, ERR_FLASH, "%s: device: want %u:%u, got %u:%u", it->path, r->dev_major,
+                       r->dev_minor, major(st->st_rdev), minor(st->st_rdev));
     return 0;
 }
 

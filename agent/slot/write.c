@@ -99,7 +99,8 @@ int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *
 /* Only true failures of the medium count: not every filesystem has the call. */
 static int push(int fd, uint64_t off, uint64_t len, unsigned flags, struct err *e)
 {
-    if (IO_RETRY(sync_file_range(fd, (off_t)off, (off_t)len, flags)) == 0 || (errno != EIO && errno != ENOSPC))
+    if (IO_RETRY(sync_file_range(fd, (off_t)off, (off_t)len, flags)) == 0 ||
+        (errno != EIO && errno != ENOSPC))
         return 0;
     return err_errno(e, "write-back");
 }
@@ -165,15 +166,15 @@ static int fill(struct slot_tree *s, int fd, uint64_t size, struct content *c, s
     return 0;
 }
 
-int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c, uint64_t *xxh64,
-                    struct err *e)
+int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c,
+                    uint64_t *xxh64, struct err *e)
 {
     struct entry_end end = {0};
     int fd = -1;
 
     if (c == NULL || c->left != n->size)
-        return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path, (unsigned long long)n->size,
-                       c != NULL ? (unsigned long long)c->left : 0);
+        return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path,
+                       (unsigned long long)n->size, c != NULL ? (unsigned long long)c->left : 0);
     int rc = slot_make(s, path, n, &fd, e);
     if (rc != 0)
         return rc;

@@ -93,8 +93,8 @@ bool place_is_mounted(const char *dev)
         if (is_block && sscanf(line, "%*d %*d %u:%u", &a, &b) == 2)
             found = makedev(a, b) == st.st_rdev;
         if (!found && tail != NULL && sscanf(tail, " - %*s %287s", source) == 1)
-            found = strcmp(source, dev) == 0 || (is_block && stat(source, &src) == 0 && S_ISBLK(src.st_mode) &&
-                                                 src.st_rdev == st.st_rdev);
+            found = strcmp(source, dev) == 0 || (is_block && stat(source, &src) == 0 &&
+                                                 S_ISBLK(src.st_mode) && src.st_rdev == st.st_rdev);
     }
     fclose(f);
     return found;

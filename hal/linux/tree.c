@@ -41,7 +41,8 @@ static int linux_open(const char *place, bool writable, int *root_fd, struct err
         return rc;
     if (place_is_mounted(dev))
         return err_set(e, ERR_STATE, "%s: is mounted", dev);
-    if ((mkdir("/run/slipway", 0700) != 0 && errno != EEXIST) || (mkdir(MOUNT_DIR, 0700) != 0 && errno != EEXIST))
+    if ((mkdir("/run/slipway", 0700) != 0 && errno != EEXIST) ||
+        (mkdir(MOUNT_DIR, 0700) != 0 && errno != EEXIST))
         return err_errno(e, "%s", MOUNT_DIR);
     rc = try_mount(dev, writable, e);
     if (rc != 0)

@@ -63,7 +63,8 @@ int tree_posix_make(int dir_fd, const char *name, const struct node *n, int *fil
     return rc < 0 ? err_errno(e, "make") : 0;
 }
 
-static int set_one_xattr(const char *path, int fd, const char *name, const void *value, size_t len, struct err *e)
+static int set_one_xattr(const char *path, int fd, const char *name, const void *value, size_t len,
+                         struct err *e)
 {
     int rc = fd >= 0 ? fsetxattr(fd, name, value, len, 0) : lsetxattr(path, name, value, len, 0);
     return rc != 0 ? err_errno(e, "attribute %s", name) : 0;

@@ -68,8 +68,8 @@ static void test_linux_names(void **state)
 int main(void)
 {
     char name[] = "/tmp/slipway-disk-XXXXXX";
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_absent), cmocka_unit_test(test_linux_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_absent),
+                                       cmocka_unit_test(test_linux_names)};
     int fd = mkstemp(name);
     if (fd < 0 || ftruncate(fd, 1 << 20) != 0)
         return 1;

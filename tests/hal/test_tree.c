@@ -28,10 +28,10 @@ static const char *place;
 static int root = -1;
 static struct err e;
 
-#define OK(call)                                                                                                     \
-    do {                                                                                                             \
-        if ((call) != 0)                                                                                             \
-            fail_msg("%s: %s", #call, e.text);                                                                       \
+#define OK(call)                                                                                             \
+    do {                                                                                                     \
+        if ((call) != 0)                                                                                     \
+            fail_msg("%s: %s", #call, e.text);                                                               \
     } while (0)
 
 static int setup(void **state)
@@ -50,7 +50,8 @@ static int teardown(void **state)
 
 static struct node a_node(enum node_type type, uint32_t mode)
 {
-    return (struct node){.type = type, .mode = mode, .uid = 12, .gid = 34, .mtime_s = 1234567890, .mtime_ns = 987};
+    return (struct node){
+        .type = type, .mode = mode, .uid = 12, .gid = 34, .mtime_s = 1234567890, .mtime_ns = 987};
 }
 
 static void is_settled(const char *name, mode_t mode)
@@ -68,7 +69,8 @@ static void is_settled(const char *name, mode_t mode)
 static void test_file(void **state)
 {
     (void)state;
-    static const uint8_t cap[20] = {1, 0, 0, 2, 0, 4}; /* VFS_CAP_REVISION_2, effective: cap_net_bind_service */
+    static const uint8_t cap[20] = {1, 0, 0,
+                                    2, 0, 4}; /* VFS_CAP_REVISION_2, effective: cap_net_bind_service */
     uint8_t xattrs[64];
     uint16_t key = 19;
     uint32_t value = sizeof cap;
@@ -216,8 +218,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_file), T(test_attrs_end_early), T(test_dir_and_link), T(test_symlink), T(test_special),
-        T(test_root_and_space), T(test_reopen), cmocka_unit_test(test_absent),
+        T(test_file),    T(test_attrs_end_early), T(test_dir_and_link), T(test_symlink),
+        T(test_special), T(test_root_and_space),  T(test_reopen),       cmocka_unit_test(test_absent),
     };
     char name[] = "/tmp/slipway-tree-XXXXXX";
     if (geteuid() != 0) {

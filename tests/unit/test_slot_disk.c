@@ -44,7 +44,8 @@ static int teardown(void **state)
 
 static void write_and_seal(uint64_t len)
 {
-    if (slot_disk_write(&disk, len, fake_content(&fake, data, len), &e) != 0 || slot_disk_seal(&disk, &e) != 0)
+    if (slot_disk_write(&disk, len, fake_content(&fake, data, len), &e) != 0 ||
+        slot_disk_seal(&disk, &e) != 0)
         fail_msg("%s", e.text);
     assert_int_equal(disk.fd, -1);
 }
@@ -64,7 +65,8 @@ static void test_lengths(void **state)
 static void test_too_big(void **state)
 {
     (void)state;
-    assert_int_equal(slot_disk_write(&disk, DISK_LEN + 1, fake_content(&fake, data, DISK_LEN + 1), &e), ERR_SPACE);
+    assert_int_equal(slot_disk_write(&disk, DISK_LEN + 1, fake_content(&fake, data, DISK_LEN + 1), &e),
+                     ERR_SPACE);
     assert_non_null(strstr(e.text, "need 3145729 bytes, have 3145728"));
     assert_int_equal(fake.at, 0);
 }
@@ -109,6 +111,7 @@ static void test_faults(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_lengths), T(test_too_big), T(test_flip_is_seen), T(test_faults)};
+    const struct CMUnitTest tests[] = {T(test_lengths), T(test_too_big), T(test_flip_is_seen),
+                                       T(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,15 +92,15 @@ static int try_mark(enum entry_type type, const char *path)
     return slot_tree_entry(slot, &en, NULL, &e);
 }
 
-#define OK(call)                                                                                                     \
-    do {                                                                                                             \
-        if ((call) != 0)                                                                                             \
-            fail_msg("%s: %s", #call, e.text);                                                                       \
+#define OK(call)                                                                                             \
+    do {                                                                                                     \
+        if ((call) != 0)                                                                                     \
+            fail_msg("%s: %s", #call, e.text);                                                               \
     } while (0)
-#define REFUSED(call, want)                                                                                          \
-    do {                                                                                                             \
-        assert_int_equal(call, want);                                                                                \
-        assert_true(strlen(e.text) > 0);                                                                             \
+#define REFUSED(call, want)                                                                                  \
+    do {                                                                                                     \
+        assert_int_equal(call, want);                                                                        \
+        assert_true(strlen(e.text) > 0);                                                                     \
     } while (0)
 #define file(path, text) OK(try_file(path, text))
 #define dir(path, mode) OK(try_dir(path, mode))
@@ -753,11 +753,28 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_plain), T(test_whiteout), T(test_opaque_before), T(test_opaque_after), T(test_opaque_root),
-        T(test_replace_three), T(test_links_same_layer), T(test_links_lower_layer), T(test_implicit),
-        T(test_duplicates), T(test_hardlink), T(test_hardlink_hidden), T(test_hardlink_limit), T(test_needs),
-        T(test_verify_catches), T(test_toc_damage), T(test_faults), T(test_space), T(test_limit), T(test_big_file),
-        T(test_xattr), T(test_begin_empties),
+        T(test_plain),
+        T(test_whiteout),
+        T(test_opaque_before),
+        T(test_opaque_after),
+        T(test_opaque_root),
+        T(test_replace_three),
+        T(test_links_same_layer),
+        T(test_links_lower_layer),
+        T(test_implicit),
+        T(test_duplicates),
+        T(test_hardlink),
+        T(test_hardlink_hidden),
+        T(test_hardlink_limit),
+        T(test_needs),
+        T(test_verify_catches),
+        T(test_toc_damage),
+        T(test_faults),
+        T(test_space),
+        T(test_limit),
+        T(test_big_file),
+        T(test_xattr),
+        T(test_begin_empties),
     };
     if (geteuid() != 0) {
         puts("skipped: needs root");
