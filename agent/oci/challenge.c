@@ -1,5 +1,4 @@
 /* WWW-Authenticate: a list of challenges, each a scheme and parameters (RFC 9110, 11.6.1). */
-#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 

@@ -2,17 +2,14 @@
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/io.h"
-#include "base/log.h"
 
 #define CONNECT_TIMEOUT_S 20L
 #define STALL_BYTES_S 64L /* slower than this for STALL_S: cut */

@@ -1,6 +1,4 @@
 /* Values of header fields. */
-#include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
