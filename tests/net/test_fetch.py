@@ -533,6 +533,23 @@ def test_nobody_there(run):
     refused(run(server).resolve, "network", server.host)
 
 
+# --- proxy -----------------------------------------------------------------------------------------------------------
+
+def test_proxy(run):
+    with Server(whole) as proxy, Server(whole) as server:
+        assert blob(run(server, f"proxy = http://{proxy.host}")) == BLOB
+        assert proxy.seen[0].path.startswith(f"http://{server.host}/v2/")
+        assert not server.seen
+
+
+def test_proxy_of_the_environment_is_not_used(run, monkeypatch):
+    with Server(whole) as proxy, Server(whole) as server:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://{proxy.host}")
+        assert blob(run(server)) == BLOB
+        assert not proxy.seen
+
+
 # --- the role itself -------------------------------------------------------------------------------------------------
 
 def test_privileges(run):
