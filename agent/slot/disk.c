@@ -76,7 +76,7 @@ int slot_disk_seal(struct slot_disk *s, struct err *e)
 
 static int read_back(struct slot_disk *s, struct err *e)
 {
-    static uint8_t buf[READ_LEN];
+    uint8_t buf[READ_LEN];
     struct sum sum;
     sum_begin(&sum);
     if (s->size < s->len)

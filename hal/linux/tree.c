@@ -33,10 +33,20 @@ static int try_mount(const char *dev, bool writable, struct err *e)
     return err_errno(e, "%s: mount as ext4, f2fs, btrfs, ubifs", dev);
 }
 
+/* A process that was killed leaves its mount behind; one that is at work keeps it busy. */
+static int clean_up(struct err *e)
+{
+    if (umount2(MOUNT_DIR, UMOUNT_NOFOLLOW) != 0 && errno == EBUSY)
+        return err_set(e, ERR_STATE, "%s: another process works on a slot", MOUNT_DIR);
+    return 0;
+}
+
 static int linux_open(const char *place, bool writable, int *root_fd, struct err *e)
 {
     char dev[PLACE_DEV_MAX];
     int rc = place_device(place, dev, e);
+    if (rc == 0)
+        rc = clean_up(e);
     if (rc != 0)
         return rc;
     if (place_is_mounted(dev))

@@ -205,6 +205,20 @@ static void test_reopen(void **state)
     OK(ops->remove(root, "kept", false, &e));
 }
 
+/* What a killed process left mounted is no obstacle, a living one's work is. */
+static void test_left_mounted(void **state)
+{
+    (void)state;
+    int first = -1, second = -1;
+    OK(ops->open(place, true, &first, &e));
+    if (ops == &tree_linux) {
+        assert_int_equal(ops->open(place, true, &second, &e), ERR_STATE);
+        close(first);
+        OK(ops->open(place, true, &first, &e));
+    }
+    OK(ops->close(first, &e));
+}
+
 static void test_absent(void **state)
 {
     (void)state;
@@ -218,8 +232,15 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_file),    T(test_attrs_end_early), T(test_dir_and_link), T(test_symlink),
-        T(test_special), T(test_root_and_space),  T(test_reopen),       cmocka_unit_test(test_absent),
+        T(test_file),
+        T(test_attrs_end_early),
+        T(test_dir_and_link),
+        T(test_symlink),
+        T(test_special),
+        T(test_root_and_space),
+        T(test_reopen),
+        cmocka_unit_test(test_left_mounted),
+        cmocka_unit_test(test_absent),
     };
     char name[] = "/tmp/slipway-tree-XXXXXX";
     if (geteuid() != 0) {
