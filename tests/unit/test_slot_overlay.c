@@ -403,5 +403,12 @@ int main(void)
         return 0;
     }
     slot = slot_tree_new();
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    char path[80];
+    snprintf(path, sizeof path, "%s/toc", base);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/merged", base);
+    rmdir(path);
+    rmdir(base); /* stays after a failure, to be looked at */
+    return rc;
 }
