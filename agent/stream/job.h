@@ -21,7 +21,8 @@ enum job_kind {
 struct job {
     uint32_t kind;
     uint32_t codec;       /* JOB_LAYER */
-    uint64_t size;        /* of the raw bytes that will come */
+    uint32_t media;       /* JOB_INDEX, JOB_MANIFEST: enum oci_media that the document must be */
+    uint64_t size;        /* of the raw bytes that will come; of JSON that has no size yet, the most */
     uint64_t content_max; /* JOB_LAYER: refuse when the tar gets longer than this */
     struct digest diff_id; /* JOB_LAYER: the digest the tar must have */
     char only[256];       /* JOB_LAYER: hand on this one path and nothing else; "": all */

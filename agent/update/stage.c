@@ -120,10 +120,10 @@ static int job_end_read(struct stage *s, const struct frame *head, const struct 
 }
 
 /* Fetch a JSON document and have decode parse it into `out`. Believed only once its digest matched. */
-static int document_get(struct stage *s, enum job_kind kind, const struct fetch_request *request, void *out,
-                        uint32_t len, struct err *e)
+static int document_get(struct stage *s, enum job_kind kind, const struct fetch_request *request, uint32_t media,
+                        void *out, uint32_t len, struct err *e)
 {
-    struct job job = {.kind = kind, .codec = CODEC_NONE, .size = request->size};
+    struct job job = {.kind = kind, .codec = CODEC_NONE, .media = media, .size = request->size};
     struct frame head;
     int rc = transfer_begin(s, request, &job, e);
 
@@ -140,6 +140,9 @@ static int document_get(struct stage *s, enum job_kind kind, const struct fetch_
         rc = head_read(s, &head, e);
     if (rc == 0)
         rc = job_end_read(s, &head, &request->digest, e);
+    if (rc == 0 && media != MEDIA_UNKNOWN && s->pump.media != media)
+        return err_set(e, ERR_POLICY, "registry calls it %s, want %s", oci_media_name((enum oci_media)s->pump.media),
+                       oci_media_name((enum oci_media)media));
     return rc;
 }
 
@@ -151,7 +154,7 @@ static int image_resolve(struct stage *s, const struct digest *digest, uint32_t 
 
     s->choice = (struct oci_index_choice){.digest = *digest, .size = MANIFEST_MAX, .media = media};
     if (media == MEDIA_OCI_INDEX || media == MEDIA_DOCKER_INDEX) {
-        rc = document_get(s, JOB_INDEX, &request, &s->choice, sizeof s->choice, e);
+        rc = document_get(s, JOB_INDEX, &request, media, &s->choice, sizeof s->choice, e);
         if (rc < 0)
             return err_prefix(e, "index");
         if (s->choice.size > MANIFEST_MAX)
@@ -160,7 +163,7 @@ static int image_resolve(struct stage *s, const struct digest *digest, uint32_t 
         request.digest = s->choice.digest;
         request.size = s->choice.size;
     }
-    rc = document_get(s, JOB_MANIFEST, &request, m, sizeof *m, e);
+    rc = document_get(s, JOB_MANIFEST, &request, s->choice.media, m, sizeof *m, e);
     if (rc < 0)
         return err_prefix(e, "manifest");
     if (m->layer_cnt == 0 || m->layer_cnt > CONFIG_OCI_LAYER_MAX)
@@ -169,7 +172,7 @@ static int image_resolve(struct stage *s, const struct digest *digest, uint32_t 
     if (m->config.size > MANIFEST_MAX)
         return err_set(e, ERR_LIMIT, "config of %" PRIu64 " bytes, this build takes %" PRIu64, m->config.size,
                        MANIFEST_MAX);
-    rc = document_get(s, JOB_CONFIG, &request, &s->config, sizeof s->config, e);
+    rc = document_get(s, JOB_CONFIG, &request, MEDIA_UNKNOWN, &s->config, sizeof s->config, e);
     if (rc < 0)
         return err_prefix(e, "config");
     if (s->config.diff_cnt != m->layer_cnt)

@@ -1,0 +1,23 @@
+/* A layer's tar (OCI image specification, layer.md; POSIX pax, ustar, GNU) turned into entries.
+ *
+ * The rules of naming are applied here: leading "/" and "./" are cut, ".." stays inside the root or is refused,
+ * ".wh." names become whiteouts. Entries that overlayfs, the kernel or common sense can't take are refused by name.
+ */
+#ifndef SLIPWAY_STREAM_TAR_H
+#define SLIPWAY_STREAM_TAR_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "stream/codec.h"
+#include "stream/entry.h"
+#include "stream/job.h"
+
+struct tar; /* one per process */
+
+struct tar *tar_new(void);
+/* Read the whole layer from `blob` and write its entries to out_fd; compares the diff_id at the end. */
+int tar_stream(struct tar *t, const struct job *job, const struct source *blob, int out_fd, struct job_end *end,
+               struct err *e);
+
+#endif

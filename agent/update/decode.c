@@ -1,0 +1,179 @@
+/* Role decode: no network, no file system, no privilege; every byte that nobody vouched for is parsed here. */
+#include <inttypes.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/sandbox.h"
+#include "hal/board.h"
+#include "oci/image.h"
+#include "stream/frame.h"
+#include "stream/tar.h"
+#include "update/stage.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define TEXT_MAX ((size_t)CONFIG_OCI_JSON_MAX_KB * 1024)
+
+struct decode {
+    struct job job;
+    uint32_t left; /* of the present FRAME_RAW */
+    bool raw_end;  /* FRAME_RAW_END was read */
+    uint64_t raw_len;
+    struct tar *tar;
+    union {
+        struct oci_index_choice choice;
+        struct oci_manifest manifest;
+        struct oci_config config;
+    } result;
+    char *text; /* TEXT_MAX */
+};
+
+/* The blob's bytes, up to cap of them; 0 at its end. */
+static ssize_t raw_read(void *ctx, void *buf, size_t cap, struct err *e)
+{
+    struct decode *d = ctx;
+    struct frame head;
+    ssize_t n;
+
+    while (d->left == 0 && !d->raw_end) {
+        int rc = frame_read_head(DECODE_FD_RAW, &head, e);
+
+        if (rc < 0)
+            return rc;
+        if (head.type != FRAME_RAW && head.type != FRAME_RAW_END)
+            return err_set(e, ERR_PEER, "stage sent frame %u in the middle of a blob", head.type);
+        d->left = head.len;
+        d->raw_end = head.type == FRAME_RAW_END;
+    }
+    if (d->raw_end)
+        return 0;
+    n = IO_RETRY(read(DECODE_FD_RAW, buf, cap < d->left ? cap : d->left));
+    if (n <= 0)
+        return err_set(e, ERR_PEER, "stage ended in the middle of a blob");
+    d->left -= (uint32_t)n;
+    d->raw_len += (uint64_t)n;
+    if (d->raw_len > d->job.size)
+        return err_set(e, ERR_SIZE, "blob is longer than its %" PRIu64 " bytes", d->job.size);
+    return n;
+}
+
+/* stage goes on sending after a refusal; all of it must be read before the next job. Bounded by what stage sends. */
+static int raw_drain(struct decode *d, struct err *e)
+{
+    static uint8_t waste[4096];
+    ssize_t n;
+
+    d->job.size = UINT64_MAX;
+    do
+        n = raw_read(d, waste, sizeof waste, e);
+    while (n > 0);
+    return (int)n;
+}
+
+static ssize_t text_collect(struct decode *d, struct err *e)
+{
+    size_t len = 0;
+    ssize_t n;
+
+    while ((n = raw_read(d, d->text + len, TEXT_MAX - len, e)) > 0) {
+        len += (size_t)n;
+        if (len == TEXT_MAX)
+            return err_set(e, ERR_LIMIT, "document of %d KB or more, this build takes less", CONFIG_OCI_JSON_MAX_KB);
+    }
+    return n < 0 ? n : (ssize_t)len;
+}
+
+static int document_parse(struct decode *d, struct err *e)
+{
+    ssize_t len = text_collect(d, e);
+    size_t result_len = 0;
+    int rc = ERR_PEER;
+
+    if (len < 0)
+        return (int)len;
+    switch (d->job.kind) {
+    case JOB_INDEX:
+        rc = oci_index_choose(d->text, (size_t)len, (enum oci_media)d->job.media, &board.platform, &d->result.choice, e);
+        result_len = sizeof d->result.choice;
+        break;
+    case JOB_MANIFEST:
+        rc = oci_manifest_parse(d->text, (size_t)len, (enum oci_media)d->job.media, &d->result.manifest, e);
+        result_len = sizeof d->result.manifest;
+        break;
+    case JOB_CONFIG:
+        rc = oci_config_parse(d->text, (size_t)len, &board.platform, &d->result.config, e);
+        result_len = sizeof d->result.config;
+        break;
+    default:
+        return err_set(e, ERR_PEER, "stage sent a job of kind %u", d->job.kind);
+    }
+    return rc < 0 ? rc : frame_write(DECODE_FD_ENTRIES, FRAME_RESULT, &d->result, (uint32_t)result_len, e);
+}
+
+static int job_do(struct decode *d, struct err *e)
+{
+    const struct source blob = {raw_read, d};
+    struct job_end end = {0};
+    struct err cause = {0};
+    int rc;
+
+    d->left = 0;
+    d->raw_end = false;
+    d->raw_len = 0;
+    d->job.only[sizeof d->job.only - 1] = '\0';
+    if (d->job.kind == JOB_LAYER)
+        rc = tar_stream(d->tar, &d->job, &blob, DECODE_FD_ENTRIES, &end, &cause);
+    else
+        rc = document_parse(d, &cause);
+    if (rc == 0 && d->job.kind == JOB_LAYER && d->raw_len != d->job.size)
+        rc = err_set(&cause, ERR_SIZE, "blob has %" PRIu64 " bytes, want %" PRIu64, d->raw_len, d->job.size);
+    if (rc < 0) {
+        rc = frame_write_err(DECODE_FD_ENTRIES, &cause, e);
+        if (rc == 0 && !d->raw_end)
+            rc = raw_drain(d, e);
+        return rc;
+    }
+    return frame_write(DECODE_FD_ENTRIES, FRAME_JOB_END, &end, sizeof end, e);
+}
+
+static int jobs_serve(struct decode *d, struct err *e)
+{
+    struct frame head;
+
+    /* the end of the input between two jobs is the end of the role */
+    while (frame_read_head(DECODE_FD_RAW, &head, e) == 0) {
+        int rc = head.type == FRAME_JOB ? frame_read_fixed(DECODE_FD_RAW, &head, &d->job, sizeof d->job, e)
+                                        : err_set(e, ERR_PEER, "stage sent frame %u instead of a job", head.type);
+
+        if (rc == 0)
+            rc = job_do(d, e);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int decode_main(uint32_t uid)
+{
+    struct decode *d = calloc(1, sizeof *d);
+    struct err e = {0};
+
+    log_role("decode");
+    signal(SIGPIPE, SIG_IGN);
+    /* names are bytes; in this locale libarchive hands them on as they are */
+    setlocale(LC_CTYPE, "C.UTF-8");
+    hash_start();
+    if (!d || !(d->tar = tar_new()) || !(d->text = malloc(TEXT_MAX))) {
+        log_error("does not fit under CONFIG_MEM_DECODE_KB=%d", CONFIG_MEM_DECODE_KB);
+        return 1;
+    }
+    if (sandbox_enter(uid, true, &e) < 0 || jobs_serve(d, &e) < 0) {
+        log_error("%s", e.text);
+        return 1;
+    }
+    return 0;
+}
