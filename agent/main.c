@@ -24,9 +24,10 @@ struct arguments {
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: agentd [-c FILE]\n"
-                    "       agentctl VERB ...   (agentctl help)\n"
-                    "FILE is the configuration, %s by default.\n",
+    fprintf(stderr,
+            "usage: agentd [-c FILE]\n"
+            "       agentctl VERB ...   (agentctl help)\n"
+            "FILE is the configuration, %s by default.\n",
             CONF_DEFAULT);
     return 2;
 }

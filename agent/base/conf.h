@@ -21,13 +21,14 @@ struct conf_registry {
     char host[CONF_HOST_MAX]; /* "registry.example.com" or "host:port", from `image` */
     char repository[256];     /* "fleet/web" */
     char tag[129];
-    char mirrors[CONF_MIRROR_MAX][CONF_HOST_MAX]; /* tried in this order, before the registry; "" ends the list */
+    char mirrors[CONF_MIRROR_MAX]
+                [CONF_HOST_MAX];     /* tried in this order, before the registry; "" ends the list */
     char ca[CONF_PATH_MAX];          /* PEM; "": no certificate is trusted, so HTTPS fails */
     char client_cert[CONF_PATH_MAX]; /* PEM; with client_key, for mutual TLS */
     char client_key[CONF_PATH_MAX];
     char credentials[CONF_PATH_MAX]; /* Docker's config.json, of which `auths` is read */
     char proxy[CONF_PATH_MAX];       /* "http://proxy.example.com:3128" */
-    bool plain_http; /* insecure, said aloud in status; for a registry on a closed bench */
+    bool plain_http;                 /* insecure, said aloud in status; for a registry on a closed bench */
 };
 
 /* [update] */

@@ -14,24 +14,24 @@
 #define ERR_TEXT_MAX 320
 
 enum err_code {
-    ERR_DIGEST = -5000, /* content does not have the digest it was asked for by */
-    ERR_SIZE = -5001,   /* content is shorter or longer than declared */
-    ERR_FORMAT = -5002, /* bytes do not parse: JSON, tar, gzip, frame, record */
-    ERR_LIMIT = -5003,  /* well formed, but over a limit of this build */
-    ERR_POLICY = -5004, /* well formed, but something Slipway refuses on purpose */
-    ERR_PLATFORM = -5005, /* no image for this board's platform */
-    ERR_SPACE = -5006,    /* the slot is too small */
-    ERR_NET = -5007,      /* connection: refused, cut, timed out, name not found */
-    ERR_TLS = -5008,      /* certificate or handshake */
-    ERR_AUTH = -5009,     /* 401/403: credentials missing or refused */
-    ERR_ABSENT = -5010,   /* 404: no such tag, manifest or blob */
-    ERR_REGISTRY = -5011, /* any other answer of the registry that is not a success */
-    ERR_FLASH = -5012,    /* what was read back is not what was written */
-    ERR_BOOT = -5013,     /* boot record missing, damaged, or it refuses */
-    ERR_CONFIG = -5014,   /* agent.conf or a file that it names */
-    ERR_PEER = -5015,     /* another Slipway process went away or broke the protocol */
-    ERR_APP = -5016,      /* the app did not start, crashed or was never healthy */
-    ERR_STATE = -5017,    /* the request does not fit the present state */
+    ERR_DIGEST = -5000,      /* content does not have the digest it was asked for by */
+    ERR_SIZE = -5001,        /* content is shorter or longer than declared */
+    ERR_FORMAT = -5002,      /* bytes do not parse: JSON, tar, gzip, frame, record */
+    ERR_LIMIT = -5003,       /* well formed, but over a limit of this build */
+    ERR_POLICY = -5004,      /* well formed, but something Slipway refuses on purpose */
+    ERR_PLATFORM = -5005,    /* no image for this board's platform */
+    ERR_SPACE = -5006,       /* the slot is too small */
+    ERR_NET = -5007,         /* connection: refused, cut, timed out, name not found */
+    ERR_TLS = -5008,         /* certificate or handshake */
+    ERR_AUTH = -5009,        /* 401/403: credentials missing or refused */
+    ERR_ABSENT = -5010,      /* 404: no such tag, manifest or blob */
+    ERR_REGISTRY = -5011,    /* any other answer of the registry that is not a success */
+    ERR_FLASH = -5012,       /* what was read back is not what was written */
+    ERR_BOOT = -5013,        /* boot record missing, damaged, or it refuses */
+    ERR_CONFIG = -5014,      /* agent.conf or a file that it names */
+    ERR_PEER = -5015,        /* another Slipway process went away or broke the protocol */
+    ERR_APP = -5016,         /* the app did not start, crashed or was never healthy */
+    ERR_STATE = -5017,       /* the request does not fit the present state */
     ERR_UNSUPPORTED = -5018, /* a capability this board or build does not have */
 };
 

@@ -8,13 +8,13 @@
 #include <sys/uio.h>
 
 /* Call again while it fails with EINTR. */
-#define IO_RETRY(call)                                                                                               \
-    __extension__({                                                                                                  \
-        __typeof__(call) io_rc_;                                                                                     \
-        do                                                                                                           \
-            io_rc_ = (call);                                                                                         \
-        while (io_rc_ == -1 && errno == EINTR);                                                                      \
-        io_rc_;                                                                                                      \
+#define IO_RETRY(call)                                                                                       \
+    __extension__({                                                                                          \
+        __typeof__(call) io_rc_;                                                                             \
+        do                                                                                                   \
+            io_rc_ = (call);                                                                                 \
+        while (io_rc_ == -1 && errno == EINTR);                                                              \
+        io_rc_;                                                                                              \
     })
 
 /* Read exactly `len` bytes. Returns `len`, fewer only at the end of the input, or -1 with errno. */

@@ -33,14 +33,14 @@ static void line_write(const char *level, const char *fmt, va_list ap)
     (void)io_write_full(STDERR_FILENO, line, (size_t)len);
 }
 
-#define LOG_FUNCTION(name, level)                                                                                    \
-    void name(const char *fmt, ...)                                                                                  \
-    {                                                                                                                \
-        va_list ap;                                                                                                  \
-                                                                                                                     \
-        va_start(ap, fmt);                                                                                           \
-        line_write(level, fmt, ap);                                                                                  \
-        va_end(ap);                                                                                                  \
+#define LOG_FUNCTION(name, level)                                                                            \
+    void name(const char *fmt, ...)                                                                          \
+    {                                                                                                        \
+        va_list ap;                                                                                          \
+                                                                                                             \
+        va_start(ap, fmt);                                                                                   \
+        line_write(level, fmt, ap);                                                                          \
+        va_end(ap);                                                                                          \
     }
 
 LOG_FUNCTION(log_info, "")

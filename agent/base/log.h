@@ -9,10 +9,10 @@ void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Our own mistakes; stays in production. Never for data from network or flash. */
-#define ASSERT(cond)                                                                                                 \
-    do {                                                                                                             \
-        if (!(cond))                                                                                                 \
-            assert_failed(#cond, __FILE__, __LINE__);                                                                \
+#define ASSERT(cond)                                                                                         \
+    do {                                                                                                     \
+        if (!(cond))                                                                                         \
+            assert_failed(#cond, __FILE__, __LINE__);                                                        \
     } while (0)
 void assert_failed(const char *cond, const char *file, int line) __attribute__((noreturn));
 

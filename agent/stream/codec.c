@@ -15,8 +15,8 @@
 struct unpack {
     struct source from;
     ssize_t (*step)(struct unpack *u, struct err *e);
-    bool between; /* at a place where the stream may end: after a member or frame */
-    bool ended;   /* the source has no more */
+    bool between;   /* at a place where the stream may end: after a member or frame */
+    bool ended;     /* the source has no more */
     size_t at, len; /* of in[] */
     z_stream gzip;
     ZSTD_DCtx *zstd;
@@ -35,7 +35,8 @@ struct unpack *unpack_new(void)
         return NULL;
     if (IS_ENABLED(CONFIG_CODEC_ZSTD)) {
         u->zstd = ZSTD_createDCtx();
-        if (!u->zstd || ZSTD_isError(ZSTD_DCtx_setParameter(u->zstd, ZSTD_d_windowLogMax, CONFIG_ZSTD_WINDOW_LOG_MAX)))
+        if (!u->zstd ||
+            ZSTD_isError(ZSTD_DCtx_setParameter(u->zstd, ZSTD_d_windowLogMax, CONFIG_ZSTD_WINDOW_LOG_MAX)))
             return NULL;
     }
     if (IS_ENABLED(CONFIG_CODEC_LZ4) && LZ4F_isError(LZ4F_createDecompressionContext(&u->lz4, LZ4F_VERSION)))

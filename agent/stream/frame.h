@@ -46,8 +46,8 @@ struct frame {
 /* Write head and payload. Returns 0 or an error (ERR_PEER when the other end is gone). */
 int frame_write(int fd, enum frame_type type, const void *payload, uint32_t len, struct err *e);
 /* A head followed by two pieces of payload. */
-int frame_write_two(int fd, enum frame_type type, const void *a, uint32_t a_len, const void *b, uint32_t b_len,
-                    struct err *e);
+int frame_write_two(int fd, enum frame_type type, const void *a, uint32_t a_len, const void *b,
+                    uint32_t b_len, struct err *e);
 /* A head followed by up to 6 pieces of payload. */
 int frame_write_parts(int fd, enum frame_type type, const struct iovec *parts, int cnt, struct err *e);
 /* Send `cause` as FRAME_ERR. */

@@ -20,16 +20,16 @@ enum job_kind {
 
 struct job {
     uint32_t kind;
-    uint32_t codec;       /* JOB_LAYER */
-    uint32_t media;       /* JOB_INDEX, JOB_MANIFEST: enum oci_media that the document must be */
-    uint64_t size;        /* of the raw bytes that will come; of JSON that has no size yet, the most */
-    uint64_t content_max; /* JOB_LAYER: refuse when the tar gets longer than this */
+    uint32_t codec;        /* JOB_LAYER */
+    uint32_t media;        /* JOB_INDEX, JOB_MANIFEST: enum oci_media that the document must be */
+    uint64_t size;         /* of the raw bytes that will come; of JSON that has no size yet, the most */
+    uint64_t content_max;  /* JOB_LAYER: refuse when the tar gets longer than this */
     struct digest diff_id; /* JOB_LAYER: the digest the tar must have */
-    char only[256];       /* JOB_LAYER: hand on this one path and nothing else; "": all */
+    char only[256];        /* JOB_LAYER: hand on this one path and nothing else; "": all */
 };
 
 struct job_end {
-    uint64_t tar_len;  /* bytes of the tar, all of which went through the diff_id */
+    uint64_t tar_len;    /* bytes of the tar, all of which went through the diff_id */
     uint32_t hash_kib_s; /* speed of decode's hash engine, as measured at its start */
 };
 

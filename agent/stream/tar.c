@@ -223,7 +223,8 @@ static int type_read(struct entry *en, struct archive_entry *ae, struct err *e)
 static int target_read(struct entry *en, const char *target, struct err *e)
 {
     if (!target || !target[0] || strlen(target) >= sizeof en->target)
-        return err_set(e, ERR_POLICY, "tar: %.120s: link target empty or longer than %d", en->path, NODE_PATH_MAX - 1);
+        return err_set(e, ERR_POLICY, "tar: %.120s: link target empty or longer than %d", en->path,
+                       NODE_PATH_MAX - 1);
     memcpy(en->target, target, strlen(target) + 1);
     return 0;
 }
@@ -233,8 +234,8 @@ static int owner_read(struct entry *en, struct archive_entry *ae, struct err *e)
     int64_t uid = archive_entry_uid(ae), gid = archive_entry_gid(ae);
 
     if (uid < 0 || uid > UINT32_MAX - 1 || gid < 0 || gid > UINT32_MAX - 1)
-        return err_set(e, ERR_POLICY, "tar: %.120s: owner %" PRId64 ":%" PRId64 ", want 0 to 4294967294", en->path, uid,
-                       gid);
+        return err_set(e, ERR_POLICY, "tar: %.120s: owner %" PRId64 ":%" PRId64 ", want 0 to 4294967294",
+                       en->path, uid, gid);
     en->node.uid = (uint32_t)uid;
     en->node.gid = (uint32_t)gid;
     en->node.mode = (uint32_t)archive_entry_perm(ae) & 07777;
@@ -315,13 +316,14 @@ static int content_write(struct tar *t, struct archive *a, int out_fd, struct er
     if (rc != ARCHIVE_EOF)
         return archive_refused(t, a, t->entry.path, e);
     if (done != t->entry.node.size)
-        return err_set(e, ERR_FORMAT, "tar: %.120s: %" PRIu64 " bytes, header says %" PRIu64, t->entry.path, done,
-                       t->entry.node.size);
+        return err_set(e, ERR_FORMAT, "tar: %.120s: %" PRIu64 " bytes, header says %" PRIu64, t->entry.path,
+                       done, t->entry.node.size);
     end.xxh64 = XXH64_digest(t->sum);
     return frame_write(out_fd, FRAME_ENTRY_END, &end, sizeof end, e);
 }
 
-static int entry_hand_on(struct tar *t, struct archive *a, struct archive_entry *ae, int out_fd, struct err *e)
+static int entry_hand_on(struct tar *t, struct archive *a, struct archive_entry *ae, int out_fd,
+                         struct err *e)
 {
     struct entry *en = &t->entry;
     int rc = entry_fill(t, ae, e);
@@ -376,8 +378,8 @@ static int diff_id_check(struct tar *t, const struct digest *got, struct err *e)
     return err_set(e, ERR_DIGEST, "diff_id mismatch: want %s, got %s", want_text, got_text);
 }
 
-int tar_stream(struct tar *t, const struct job *job, const struct source *blob, int out_fd, struct job_end *end,
-               struct err *e)
+int tar_stream(struct tar *t, const struct job *job, const struct source *blob, int out_fd,
+               struct job_end *end, struct err *e)
 {
     struct archive *a = archive_read_new();
     struct digest got;

@@ -82,7 +82,8 @@ static ssize_t text_collect(struct decode *d, struct err *e)
     while ((n = raw_read(d, d->text + len, TEXT_MAX - len, e)) > 0) {
         len += (size_t)n;
         if (len == TEXT_MAX)
-            return err_set(e, ERR_LIMIT, "document of %d KB or more, this build takes less", CONFIG_OCI_JSON_MAX_KB);
+            return err_set(e, ERR_LIMIT, "document of %d KB or more, this build takes less",
+                           CONFIG_OCI_JSON_MAX_KB);
     }
     return n < 0 ? n : (ssize_t)len;
 }
@@ -97,7 +98,8 @@ static int document_parse(struct decode *d, struct err *e)
         return (int)len;
     switch (d->job.kind) {
     case JOB_INDEX:
-        rc = oci_index_choose(d->text, (size_t)len, (enum oci_media)d->job.media, &board.platform, &d->result.choice, e);
+        rc = oci_index_choose(d->text, (size_t)len, (enum oci_media)d->job.media, &board.platform,
+                              &d->result.choice, e);
         result_len = sizeof d->result.choice;
         break;
     case JOB_MANIFEST:
@@ -146,8 +148,9 @@ static int jobs_serve(struct decode *d, struct err *e)
 
     /* the end of the input between two jobs is the end of the role */
     while (frame_read_head(DECODE_FD_RAW, &head, e) == 0) {
-        int rc = head.type == FRAME_JOB ? frame_read_fixed(DECODE_FD_RAW, &head, &d->job, sizeof d->job, e)
-                                        : err_set(e, ERR_PEER, "stage sent frame %u instead of a job", head.type);
+        int rc = head.type == FRAME_JOB
+                     ? frame_read_fixed(DECODE_FD_RAW, &head, &d->job, sizeof d->job, e)
+                     : err_set(e, ERR_PEER, "stage sent frame %u instead of a job", head.type);
 
         if (rc == 0)
             rc = job_do(d, e);

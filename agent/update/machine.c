@@ -42,7 +42,8 @@ static void slot_keep(struct machine *m, enum slot_id slot)
         log_error("%s", e.text);
 }
 
-static void failure_record(struct machine *m, const char *event, const struct err *cause, const struct digest *tag)
+static void failure_record(struct machine *m, const char *event, const struct err *cause,
+                           const struct digest *tag)
 {
     struct state_failure *f = &m->store.state.failure;
 
@@ -378,7 +379,8 @@ static void exit_describe(const struct app *a, struct err *e)
     else
         err_set(e, ERR_APP, "app %s %d after %llu.%llu s, %u times in a row",
                 x->by_signal ? "was ended by signal" : "exited with code", x->code,
-                (unsigned long long)(x->ran_ms / 1000), (unsigned long long)(x->ran_ms % 1000 / 100), a->crashes);
+                (unsigned long long)(x->ran_ms / 1000), (unsigned long long)(x->ran_ms % 1000 / 100),
+                a->crashes);
 }
 
 static void on_app(void *ctx, enum app_notice n)
@@ -430,7 +432,8 @@ static int trial_missed(struct machine *m, struct err *e)
         m->state = MACHINE_REBOOTING;
         return rc;
     }
-    err_set(&m->cause, ERR_BOOT, "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
+    err_set(&m->cause, ERR_BOOT,
+            "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
             'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
     failure_record(m, "trial", &m->cause, &other_slot(m)->tag);
     state_digest_fail(&m->store.state, &other_slot(m)->tag);

@@ -37,7 +37,7 @@ enum machine_event {
     EVENT_HEALTHY,       /* the app was up for the stable time, or the image starts none */
     EVENT_UNHEALTHY,     /* the app was given up: m->cause */
     EVENT_APP_STOPPED,
-    EVENT_CONFIRM, /* agentctl confirm */
+    EVENT_CONFIRM,  /* agentctl confirm */
     EVENT_ROLLBACK, /* agentctl rollback */
     MACHINE_EVENT_CNT
 };
@@ -51,8 +51,8 @@ struct machine {
     enum machine_state state;
     enum slot_id booted;
     struct fetch_resolved tag; /* as last resolved */
-    bool asked;                /* a person wants this: try a failed digest again, install without `automatic` */
-    uint32_t poll_failures;    /* in a row */
+    bool asked;             /* a person wants this: try a failed digest again, install without `automatic` */
+    uint32_t poll_failures; /* in a row */
     int64_t polled_s;
     struct stage_progress progress;
     const struct stage_done *installed;

@@ -73,7 +73,8 @@ static int pump_step(struct pump *p, struct err *e)
     bool moving = p->state == PUMP_HEAD || p->state == PUMP_PAYLOAD;
     struct pollfd set[2] = {
         {.fd = p->entries_fd, .events = POLLIN},
-        {.fd = moving ? (p->raw_full ? p->raw_fd : p->body_fd) : -1, .events = p->raw_full ? POLLOUT : POLLIN},
+        {.fd = moving ? (p->raw_full ? p->raw_fd : p->body_fd) : -1,
+         .events = p->raw_full ? POLLOUT : POLLIN},
     };
     struct pollfd room = {.fd = p->raw_fd, .events = POLLOUT};
 

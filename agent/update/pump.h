@@ -20,13 +20,13 @@ struct pump {
     struct entry_pipe entries; /* first: the slot code is handed &pump->entries */
     int body_fd, raw_fd, entries_fd;
     enum pump_state state;
-    bool raw_full;      /* decode is behind: wait for room, not for more bytes */
-    uint32_t left;      /* of the present FRAME_BODY */
-    uint64_t size_max;  /* of the blob */
+    bool raw_full;     /* decode is behind: wait for room, not for more bytes */
+    uint32_t left;     /* of the present FRAME_BODY */
+    uint64_t size_max; /* of the blob */
     struct hash hash;
-    struct digest got;   /* PUMP_DONE */
-    uint32_t media;      /* PUMP_DONE: what the transport called the body */
-    uint64_t bytes_total; /* of all blobs so far */
+    struct digest got;       /* PUMP_DONE */
+    uint32_t media;          /* PUMP_DONE: what the transport called the body */
+    uint64_t bytes_total;    /* of all blobs so far */
     void (*tick)(void *ctx); /* called now and then while bytes move */
     void *tick_ctx;
     uint8_t piece[PUMP_PIECE];

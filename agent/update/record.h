@@ -16,7 +16,7 @@
 
 struct record {
     const struct store_ops *store;
-    const char *dir;  /* both strings live as long as the record */
+    const char *dir; /* both strings live as long as the record */
     const char *name;
     uint32_t magic;
     uint16_t version;

@@ -60,7 +60,8 @@ static void phase_enter(struct stage *s, enum stage_phase phase)
 }
 
 /* Ask fetch for a body and decode to do `job` with it. */
-static int transfer_begin(struct stage *s, const struct fetch_request *request, const struct job *job, struct err *e)
+static int transfer_begin(struct stage *s, const struct fetch_request *request, const struct job *job,
+                          struct err *e)
 {
     int rc = frame_write(STAGE_FD_REQUEST, FRAME_REQUEST, request, sizeof *request, e);
 
@@ -120,8 +121,8 @@ static int job_end_read(struct stage *s, const struct frame *head, const struct 
 }
 
 /* Fetch a JSON document and have decode parse it into `out`. Believed only once its digest matched. */
-static int document_get(struct stage *s, enum job_kind kind, const struct fetch_request *request, uint32_t media,
-                        void *out, uint32_t len, struct err *e)
+static int document_get(struct stage *s, enum job_kind kind, const struct fetch_request *request,
+                        uint32_t media, void *out, uint32_t len, struct err *e)
 {
     struct job job = {.kind = kind, .codec = CODEC_NONE, .media = media, .size = request->size};
     struct frame head;
@@ -141,8 +142,8 @@ static int document_get(struct stage *s, enum job_kind kind, const struct fetch_
     if (rc == 0)
         rc = job_end_read(s, &head, &request->digest, e);
     if (rc == 0 && media != MEDIA_UNKNOWN && s->pump.media != media)
-        return err_set(e, ERR_POLICY, "registry calls it %s, want %s", oci_media_name((enum oci_media)s->pump.media),
-                       oci_media_name((enum oci_media)media));
+        return err_set(e, ERR_POLICY, "registry calls it %s, want %s",
+                       oci_media_name((enum oci_media)s->pump.media), oci_media_name((enum oci_media)media));
     return rc;
 }
 
@@ -158,8 +159,8 @@ static int image_resolve(struct stage *s, const struct digest *digest, uint32_t 
         if (rc < 0)
             return err_prefix(e, "index");
         if (s->choice.size > MANIFEST_MAX)
-            return err_set(e, ERR_LIMIT, "manifest of %" PRIu64 " bytes, this build takes %" PRIu64, s->choice.size,
-                           MANIFEST_MAX);
+            return err_set(e, ERR_LIMIT, "manifest of %" PRIu64 " bytes, this build takes %" PRIu64,
+                           s->choice.size, MANIFEST_MAX);
         request.digest = s->choice.digest;
         request.size = s->choice.size;
     }
@@ -204,8 +205,8 @@ static int layer_begin(struct stage *s, uint32_t i, struct err *e)
 }
 
 /* Give each entry of the layer to `apply`. */
-static int layer_stream(struct stage *s, uint32_t i, int (*apply)(struct stage *s, struct content *c, struct err *e),
-                        struct err *e)
+static int layer_stream(struct stage *s, uint32_t i,
+                        int (*apply)(struct stage *s, struct content *c, struct err *e), struct err *e)
 {
     struct frame head;
     int rc = layer_begin(s, i, e);
@@ -293,7 +294,8 @@ static int disk_install(struct stage *s, struct err *e)
             err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
     }
     if (rc == 0 && s->disk.len == 0)
-        rc = err_set(e, ERR_ABSENT, "no layer has the file %s that label dev.slipway.disk names", s->config.disk);
+        rc = err_set(e, ERR_ABSENT, "no layer has the file %s that label dev.slipway.disk names",
+                     s->config.disk);
     if (rc == 0) {
         phase_enter(s, STAGE_SEALING);
         rc = slot_disk_seal(&s->disk, e);

@@ -33,11 +33,11 @@ enum stage_phase { STAGE_RESOLVING = 1, STAGE_LAYERS, STAGE_SEALING, STAGE_VERIF
 
 struct stage_progress { /* FRAME_PROGRESS */
     uint32_t phase;
-    uint32_t layer, layer_cnt; /* 1 is the top one, which comes first */
+    uint32_t layer, layer_cnt;   /* 1 is the top one, which comes first */
     uint64_t bytes, bytes_total; /* of compressed blobs */
 };
 
-struct stage_done { /* FRAME_DONE: the slot holds the image, was read back and matched */
+struct stage_done {         /* FRAME_DONE: the slot holds the image, was read back and matched */
     struct digest manifest; /* of the platform's manifest */
     char version[64];
     struct app_spec app;

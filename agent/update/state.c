@@ -15,7 +15,8 @@ static void record_open(struct record *r, const struct store_ops *store, const c
 {
     struct err e = {0};
 
-    *r = (struct record){.store = store, .dir = dir, .name = name, .magic = magic, .version = STATE_VERSION, .len = len};
+    *r = (struct record){
+        .store = store, .dir = dir, .name = name, .magic = magic, .version = STATE_VERSION, .len = len};
     if (record_load(r, payload, &e) < 0)
         log_warning("state: %s: %s; starting without it", name, e.text);
 }
@@ -24,8 +25,10 @@ void state_open(struct state_store *s, const struct store_ops *store, const char
 {
     memset(s, 0, sizeof *s);
     record_open(&s->state_record, store, dir, "state", STATE_MAGIC, &s->state, sizeof s->state);
-    record_open(&s->slot_records[SLOT_A], store, dir, "slot-a", SLOT_MAGIC, &s->slots[SLOT_A], sizeof s->slots[0]);
-    record_open(&s->slot_records[SLOT_B], store, dir, "slot-b", SLOT_MAGIC, &s->slots[SLOT_B], sizeof s->slots[0]);
+    record_open(&s->slot_records[SLOT_A], store, dir, "slot-a", SLOT_MAGIC, &s->slots[SLOT_A],
+                sizeof s->slots[0]);
+    record_open(&s->slot_records[SLOT_B], store, dir, "slot-b", SLOT_MAGIC, &s->slots[SLOT_B],
+                sizeof s->slots[0]);
 }
 
 int state_save(struct state_store *s, struct err *e)

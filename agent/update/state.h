@@ -23,10 +23,10 @@ struct state_failure {
 };
 
 struct state {
-    uint32_t trial_slot; /* 1 + enum slot_id of the slot on trial; 0: none */
-    uint32_t failed_cnt; /* of all time; failed[] holds the newest */
+    uint32_t trial_slot;                    /* 1 + enum slot_id of the slot on trial; 0: none */
+    uint32_t failed_cnt;                    /* of all time; failed[] holds the newest */
     struct digest failed[STATE_FAILED_MAX]; /* digests not to be tried again by themselves */
-    struct state_failure failure; /* the last one */
+    struct state_failure failure;           /* the last one */
     uint64_t slot_bytes_written;
     uint32_t writes; /* of records, for life */
     uint32_t zero;

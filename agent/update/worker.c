@@ -234,14 +234,15 @@ int worker_poll(struct worker *w, struct err *e)
     return started(w, rc, p[BODY][0], e);
 }
 
-int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media, struct err *e)
+int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
+                  struct err *e)
 {
     enum { REQUEST, BODY, RAW, ENTRIES, REPORT, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
     char digest_text[DIGEST_TEXT_LEN], media_text[12];
     char *fetch[] = {"slipway", "fetch", "-c", conf, NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
-    char *stage[] = {"slipway", "stage", "-c",       conf, "-s",       slot == SLOT_A ? "A" : "B",
+    char *stage[] = {"slipway", "stage",     "-c", conf,       "-s", slot == SLOT_A ? "A" : "B",
                      "-d",      digest_text, "-m", media_text, NULL};
     int p[PIPE_CNT][2];
     int rc = pipes_open(p, PIPE_CNT, e);
@@ -255,7 +256,8 @@ int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *dige
         rc = role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1]}, 2, decode, e);
     if (rc == 0)
         rc = role_start(w, WORKER_STAGE,
-                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], p[REPORT][1]}, 5, stage, e);
+                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], p[REPORT][1]}, 5, stage,
+                        e);
     pipes_close(p, REPORT);
     close(p[REPORT][1]);
     return started(w, rc, p[REPORT][0], e);

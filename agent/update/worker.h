@@ -32,16 +32,18 @@ struct worker {
     const char *conf_path;
     struct worker_owner owner;
     pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
-    int report_fd;  /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
-    int request_fd; /* to fetch in a poll; -1 */
-    bool ended;     /* the owner was told the end */
+    int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
+    int request_fd;              /* to fetch in a poll; -1 */
+    bool ended;                  /* the owner was told the end */
     uint32_t peak_kib[WORKER_ROLE_CNT]; /* highest resident size seen, over all runs */
 };
 
-void worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner);
+void worker_init(struct worker *w, struct loop *loop, const char *conf_path,
+                 const struct worker_owner *owner);
 bool worker_busy(const struct worker *w);
 int worker_poll(struct worker *w, struct err *e);
-int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media, struct err *e);
+int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
+                  struct err *e);
 /* End it without telling the owner. */
 void worker_cancel(struct worker *w);
 /* A child of agentd ended, its peak resident size as wait4(2) gives it; true when it was the worker's. */
