@@ -37,9 +37,11 @@ def slot(status, name):
 
 
 class Device:
+    status_way = {}
+
     def status(self):
         """The status as a dict, or None while nobody answers."""
-        code, text = self.agentctl_raw("--json status")
+        code, text = self.agentctl_raw("--json status", **self.status_way)
         try:
             return json.loads(text) if code in (0, 5) else None
         except ValueError:
@@ -138,6 +140,8 @@ class SimDevice(Device):
 
 class EmulatedDevice(Device):
     """agentd on an emulated board, asked on its console, over ssh, or over its second serial line."""
+
+    status_way = {"way": "serial"}  # the one that a reboot in the middle of a question does not confuse
 
     def __init__(self, name, registry, reference, way="console", folder=None, ram=None, **sections):
         self.family = name
