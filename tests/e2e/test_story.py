@@ -52,3 +52,7 @@ def check_ways(device, board):
 
 def test_story_sim(registry):
     story("sim", registry)
+
+
+def test_story_armv7(registry):
+    story("qemu-armv7", registry)
