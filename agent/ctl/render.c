@@ -6,7 +6,8 @@
 #include <time.h>
 
 #define LABEL_LEN 10
-#define FAILURE_LINES 5
+#define FAILURE_LINES 4
+#define DETAIL_LINES 3
 
 /* --- reading --- */
 
@@ -318,7 +319,7 @@ static void update_lines(const cJSON *status, FILE *out)
     if (is(text(update, "state"), "installing"))
         line(out, " ", "%lld %%  %s", (long long)number(update, "percent"), detail);
     else if (detail[0] != '\0')
-        line(out, " ", "%s", detail);
+        paragraph(out, "", 0, detail, DETAIL_LINES);
 }
 
 static void slot_lines(const cJSON *status, FILE *out)
@@ -407,8 +408,6 @@ static const char *consequence(const cJSON *why)
         return "The other slot was taken back. The failed version is not tried again";
     if (is(event, "install"))
         return "Nothing was switched over: the slot in use was not touched.";
-    if (is(event, "poll"))
-        return "Nothing was changed; the next poll tries again.";
     if (is(event, "app"))
         return "The version had been confirmed, so it was not taken back.";
     if (is(event, "confirm"))
@@ -448,6 +447,7 @@ void render_why(const cJSON *why, FILE *out)
     } else {
         line(out, "failure", "none is on record");
     }
+    update_lines(why, out);
     slot_lines(why, out);
     app_line(why, out);
 }

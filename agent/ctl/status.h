@@ -37,14 +37,14 @@ struct status {
     char reset_cause[16];
     uint64_t uptime_s; /* of the board */
 
-    char image[520];  /* host/repository:tag followed */
-    bool plain_http;  /* said aloud */
-    char state[16];   /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
-    char detail[96];  /* "layer 2 of 3, 12.1 of 38.2 MB" or "" */
-    uint32_t percent; /* while installing */
-    int64_t last_poll_s;      /* wall time; 0: not yet */
-    int64_t next_poll_in_s;   /* -1: none planned */
-    struct digest tag_digest; /* zero: not known yet */
+    char image[520]; /* host/repository:tag followed */
+    bool plain_http; /* said aloud */
+    char state[16];  /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
+    char detail[ERR_TEXT_MAX + 16]; /* "layer 2 of 3, 12.1 of 38.2 MB", "poll failed: <the chain>" or "" */
+    uint32_t percent;               /* while installing */
+    int64_t last_poll_s;            /* wall time; 0: not yet */
+    int64_t next_poll_in_s;         /* -1: none planned */
+    struct digest tag_digest;       /* zero: not known yet */
 
     enum slot_id booted;
     struct status_slot slots[SLOT_CNT];

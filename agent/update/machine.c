@@ -73,12 +73,12 @@ static uint32_t random_below(uint32_t bound)
 static void poll_plan(struct machine *m)
 {
     uint32_t interval = m->conf->update.poll_interval_s;
-    uint32_t shift = m->poll_failures < 12 ? m->poll_failures : 12;
+    uint32_t shift = m->failures < 12 ? m->failures : 12;
     uint64_t backoff_s = (uint64_t)interval << shift;
 
     if (interval == 0 || !m->conf->registry.host[0])
         return;
-    if (m->poll_failures == 0) {
+    if (m->failures == 0) {
         loop_timer_set(m->loop, &m->poll_timer, interval * 900ull + random_below(interval * 200u));
         return;
     }
@@ -92,6 +92,17 @@ static void poll_due(void *ctx)
     machine_event(ctx, EVENT_POLL_DUE);
 }
 
+/* A registry out of reach is no failure of a version: it is shown while it lasts and takes no other's place. */
+static enum machine_state act_poll_failed(struct machine *m)
+{
+    log_warning("poll: %s", m->cause.text);
+    m->poll_cause = m->cause;
+    m->asked = false;
+    m->failures++;
+    poll_plan(m);
+    return MACHINE_IDLE;
+}
+
 static enum machine_state act_poll(struct machine *m)
 {
     struct err e;
@@ -100,10 +111,7 @@ static enum machine_state act_poll(struct machine *m)
     if (worker_poll(&m->worker, &e) == 0)
         return MACHINE_POLLING;
     m->cause = e;
-    failure_record(m, "poll", &m->cause, NULL);
-    m->poll_failures++;
-    poll_plan(m);
-    return MACHINE_IDLE;
+    return act_poll_failed(m);
 }
 
 static enum machine_state act_ask(struct machine *m)
@@ -119,22 +127,13 @@ static enum machine_state act_ask_while_polling(struct machine *m)
     return MACHINE_POLLING;
 }
 
-static enum machine_state act_poll_failed(struct machine *m)
-{
-    failure_record(m, "poll", &m->cause, NULL);
-    m->asked = false;
-    m->poll_failures++;
-    poll_plan(m);
-    return MACHINE_IDLE;
-}
-
 /* --- installing --------------------------------------------------------------------------------------------------- */
 
 static enum machine_state install_failed(struct machine *m)
 {
     failure_record(m, "install", &m->cause, &m->tag.digest);
     state_keep(m);
-    m->poll_failures++;
+    m->failures++;
     poll_plan(m);
     return MACHINE_IDLE;
 }
@@ -161,7 +160,8 @@ static enum machine_state act_resolved(struct machine *m)
     bool same = digest_compare(&m->tag.digest, &booted_slot(m)->tag) == VERDICT_MATCH;
     bool failed = state_digest_failed(&m->store.state, &m->tag.digest);
 
-    m->poll_failures = 0;
+    m->failures = 0;
+    m->poll_cause = (struct err){0};
     m->polled_s = board.clock->wall_s();
     if (!same && (m->asked || (m->conf->update.automatic && !failed))) {
         state_digest_forgive(&m->store.state, &m->tag.digest);
@@ -585,6 +585,8 @@ static void detail_fill(const struct machine *m, struct status *out)
     static const char *const phases[] = {"", "reading the manifest", "", "sealing", "reading back"};
     const struct stage_progress *p = &m->progress;
 
+    if (m->state == MACHINE_IDLE && m->poll_cause.code)
+        snprintf(out->detail, sizeof out->detail, "poll failed: %s", m->poll_cause.text);
     if (m->state != MACHINE_INSTALLING)
         return;
     if (p->phase == STAGE_LAYERS)

@@ -51,8 +51,9 @@ struct machine {
     enum machine_state state;
     enum slot_id booted;
     struct fetch_resolved tag; /* as last resolved */
-    bool asked;             /* a person wants this: try a failed digest again, install without `automatic` */
-    uint32_t poll_failures; /* in a row */
+    bool asked;            /* a person wants this: try a failed digest again, install without `automatic` */
+    uint32_t failures;     /* of polls and installs, in a row: they set the back-off */
+    struct err poll_cause; /* of the last one */
     int64_t polled_s;
     struct stage_progress progress;
     const struct stage_done *installed;
