@@ -6,8 +6,9 @@
 #include <time.h>
 
 #define LABEL_LEN 10
-#define FAILURE_LINES 4
+#define FAILURE_LINES 5
 #define DETAIL_LINES 3
+#define STATUS_FAILURE_LINES 3
 
 /* --- reading --- */
 
@@ -364,7 +365,7 @@ static void failure_lines(const cJSON *status, FILE *out)
         return;
     }
     line(out, "failure", "%.15s, %s", text(failure, "event"), ago(status, number(failure, "when_s")).s);
-    paragraph(out, " ", 0, text(failure, "text"), FAILURE_LINES);
+    paragraph(out, " ", 0, text(failure, "text"), STATUS_FAILURE_LINES);
 }
 
 static void cost_lines(const cJSON *status, FILE *out)
