@@ -33,8 +33,9 @@ static uint32_t image_crc(size_t payload_len)
 
 enum copy_state { COPY_NONE, COPY_BAD, COPY_GOOD };
 
-/* Read one copy into image. *sequence when it is good, the reason in *e when it is bad. */
-static enum copy_state copy_read(const struct record *r, int copy, uint32_t *sequence, struct err *e)
+/* Read one copy into image. *sequence and *len when it is good, the reason in *e when it is bad. */
+static enum copy_state copy_read(const struct record *r, int copy, uint32_t *sequence, uint32_t *len,
+                                 struct err *e)
 {
     struct record_head h;
     ssize_t n = r->store->read(r->dir, r->name, copy, image, sizeof(image), e);
@@ -48,14 +49,13 @@ static enum copy_state copy_read(const struct record *r, int copy, uint32_t *seq
         err_set(e, ERR_FORMAT, "not a %s record", r->name);
     else if (h.version != r->version)
         err_set(e, ERR_FORMAT, "version %u, this agent knows %u", h.version, r->version);
-    else if (h.len != r->len)
-        err_set(e, ERR_FORMAT, "payload of %u bytes, this agent knows %u", (unsigned)h.len, (unsigned)r->len);
-    else if ((size_t)n != sizeof(h) + h.len)
-        err_set(e, ERR_FORMAT, "%zd bytes, want %zu", n, sizeof(h) + r->len);
+    else if (h.len > RECORD_PAYLOAD_MAX || (size_t)n != sizeof(h) + h.len)
+        err_set(e, ERR_FORMAT, "%zd bytes, want %zu", n, sizeof(h) + h.len);
     else if (h.crc != image_crc(h.len))
         err_set(e, ERR_FORMAT, "wrong CRC");
     else {
         *sequence = h.sequence;
+        *len = h.len;
         return COPY_GOOD;
     }
     return COPY_BAD;
@@ -83,9 +83,9 @@ int record_load(struct record *r, void *payload, struct err *e)
     r->sequence = 0;
     r->copies_good = 0;
     for (int i = 0; i < STORE_COPIES; i++) {
-        uint32_t sequence = 0;
+        uint32_t sequence = 0, len = 0;
 
-        state[i] = copy_read(r, i, &sequence, &why[i]);
+        state[i] = copy_read(r, i, &sequence, &len, &why[i]);
         if (state[i] != COPY_GOOD)
             continue;
         r->copies_good++;
@@ -93,7 +93,8 @@ int record_load(struct record *r, void *payload, struct err *e)
             continue;
         r->newest = i;
         r->sequence = sequence;
-        memcpy(payload, image + sizeof(struct record_head), r->len);
+        memset(payload, 0, r->len);
+        memcpy(payload, image + sizeof(struct record_head), len < r->len ? len : r->len);
     }
     if (r->newest < 0 && state[0] == COPY_NONE && state[1] == COPY_NONE)
         return 0;

@@ -1,8 +1,12 @@
 /* Records: the agent's own persistent state. Two copies, magic, version, sequence, CRC-32 (agent/FORMAT.md).
  *
- *     struct record_head | payload (fixed size, host order: a record never leaves its device)
+ *     struct record_head | payload (host order: a record never leaves its device)
  *
  * save() overwrites the older copy, so a cut at any moment leaves at least the other one whole.
+ *
+ * Two agents of different age share the records of a board: the new one on trial reads what the old one wrote, and the
+ * old one what the new one did, after a fall-back. So a payload grows at its end only: what a shorter one lacks reads as
+ * 0, what a longer one has more is passed over. Another `version` means that this rule could not be kept.
  */
 #ifndef SLIPWAY_UPDATE_RECORD_H
 #define SLIPWAY_UPDATE_RECORD_H
@@ -20,7 +24,7 @@ struct record {
     const char *name;
     uint32_t magic;
     uint16_t version;
-    uint32_t len;      /* of the payload */
+    uint32_t len;      /* of the payload as this agent knows it */
     uint32_t sequence; /* of the newest copy */
     int newest;        /* copy that holds it; -1: none */
     int copies_good;   /* as load() found them: below 2 means one was torn or lost */

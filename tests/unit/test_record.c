@@ -242,6 +242,28 @@ static void test_other_version(void **state)
     assert_non_null(strstr(e.text, "version 2, this agent knows 3"));
 }
 
+/* Written by an agent that knows one field less, read and written by one that knows it, and read by the first again. */
+static void test_payload_grows(void **state)
+{
+    static uint8_t longer[LEN + 8];
+
+    (void)state;
+    two_saves();
+    r = fresh();
+    r.len = sizeof(longer);
+    memset(longer, 0xee, sizeof(longer));
+    assert_int_equal(record_load(&r, longer, &e), 1);
+    assert_int_equal(r.copies_good, 2);
+    assert_int_equal(longer[LEN - 1], 3);
+    for (size_t i = LEN; i < sizeof(longer); i++)
+        assert_int_equal(longer[i], 0);
+    memset(longer, 4, sizeof(longer));
+    assert_int_equal(record_save(&r, longer, &e), 0);
+    assert_int_equal(reload(), 1);
+    assert_int_equal(r.copies_good, 2);
+    expect(4);
+}
+
 static void test_sequence_wraps(void **state)
 {
     (void)state;
@@ -285,6 +307,7 @@ int main(void)
         T(test_repair_cut),
         T(test_none_good),
         T(test_other_version),
+        T(test_payload_grows),
         T(test_sequence_wraps),
         T(test_bytes),
     };
