@@ -13,16 +13,19 @@
 
 /* How a value is written, and what it becomes. */
 enum kind {
-    KIND_TEXT,    /* char[max + 1], as it stands */
-    KIND_PATH,    /* the same, absolute */
-    KIND_PROXY,   /* the same, http://host[:port] */
-    KIND_SECONDS, /* uint32_t, min..max; "90", "90s", "5m", "2h" */
-    KIND_NUMBER,  /* uint32_t, min..max */
-    KIND_YES_NO,  /* bool */
-    KIND_SLOTS,   /* bool disk */
-    KIND_RESTART, /* enum conf_restart */
-    KIND_IMAGE,   /* host, repository and tag of struct conf_registry */
-    KIND_MIRRORS, /* char[CONF_MIRROR_MAX][CONF_HOST_MAX] */
+    KIND_TEXT,       /* char[max + 1], as it stands */
+    KIND_PATH,       /* the same, absolute */
+    KIND_PROXY,      /* the same, http://host[:port] */
+    KIND_SECONDS,    /* uint32_t, min..max; "90", "90s", "5m", "2h" */
+    KIND_NUMBER,     /* uint32_t, min..max */
+    KIND_YES_NO,     /* bool */
+    KIND_SLOTS,      /* bool disk */
+    KIND_RESTART,    /* enum conf_restart */
+    KIND_IMAGE,      /* host, repository and tag of struct conf_registry */
+    KIND_MIRRORS,    /* char[CONF_MIRROR_MAX][CONF_HOST_MAX] */
+    KIND_POLICY,     /* bool required */
+    KIND_KEYS,       /* char[CONF_KEY_MAX][CONF_PATH_MAX] */
+    KIND_REPOSITORY, /* char[max + 1], the name of a repository, or "any" */
 };
 
 struct key {
@@ -52,6 +55,12 @@ static const struct key keys[] = {
     {"update", "stable", STR(CONFIG_STABLE_S), KIND_SECONDS, AT(update.stable_s), 1, 86400},
     {"update", "tries", STR(CONFIG_TRIAL_TRIES), KIND_NUMBER, AT(update.tries), 1, 9},
     {"update", "automatic", "yes", KIND_YES_NO, AT(update.automatic), 0, 0},
+    {"trust", "policy", "required", KIND_POLICY, AT(trust.required), 0, 0},
+    {"trust", "keys", NULL, KIND_KEYS, AT(trust.keys), 0, 0},
+    {"trust", "threshold", "1", KIND_NUMBER, AT(trust.threshold), 1, CONF_KEY_MAX},
+    {"trust", "repository", NULL, KIND_REPOSITORY, AT(trust.repository), LEN(trust.repository)},
+    {"trust", "min_age", "0", KIND_SECONDS, AT(trust.min_age_s), 0, 2592000},
+    {"trust", "max_age", "0", KIND_SECONDS, AT(trust.max_age_s), 0, 31536000},
     {"slots", "a", NULL, KIND_TEXT, AT(slots.a), LEN(slots.a)},
     {"slots", "b", NULL, KIND_TEXT, AT(slots.b), LEN(slots.b)},
     {"slots", "kind", "tree", KIND_SLOTS, AT(slots.disk), 0, 0},
@@ -203,9 +212,14 @@ static int text_put(char *out, size_t cap, const char *value, const char *what, 
     return 0;
 }
 
+static bool path_valid(const char *s)
+{
+    return *s == '/';
+}
+
 static int path_put(const struct key *k, char *out, const char *value, struct err *e)
 {
-    if (*value && *value != '/')
+    if (*value && !path_valid(value))
         return err_set(e, ERR_CONFIG, "%s must be an absolute path, got \"%.80s\"", k->name, value);
     return text_put(out, (size_t)k->max + 1, value, k->name, e);
 }
@@ -318,8 +332,9 @@ static int image_put(struct conf_registry *r, char *value, struct err *e)
     return image_check(r, e);
 }
 
-/* host[:port], ...; cuts `value` up. */
-static int mirrors_put(char out[][CONF_HOST_MAX], char *value, struct err *e)
+/* A list, "x, y", of at most `max` items of `cap` characters each; cuts `value` up. */
+static int list_put(const struct key *k, char *out, size_t max, size_t cap, bool (*valid)(const char *),
+                    const char *want, char *value, struct err *e)
 {
     for (size_t cnt = 0; value && *value; cnt++) {
         char *next = strchr(value, ',');
@@ -327,15 +342,24 @@ static int mirrors_put(char out[][CONF_HOST_MAX], char *value, struct err *e)
         if (next)
             *next++ = '\0';
         value = trim(value);
-        if (cnt == CONF_MIRROR_MAX)
-            return err_set(e, ERR_CONFIG, "mirrors: more than %d", CONF_MIRROR_MAX);
-        if (!*value || !host_valid(value) || (next && !*trim(next)))
-            return err_set(e, ERR_CONFIG, "mirrors: \"%.80s\" is not host[:port]", *value ? value : ",");
-        if (text_put(out[cnt], CONF_HOST_MAX, value, "mirrors: a host", e))
+        if (cnt == max)
+            return err_set(e, ERR_CONFIG, "%s: more than %zu", k->name, max);
+        if (!*value || !valid(value) || (next && !*trim(next)))
+            return err_set(e, ERR_CONFIG, "%s: \"%.80s\" is not %s", k->name, *value ? value : ",", want);
+        if (text_put(out + cnt * cap, cap, value, k->name, e))
             return e->code;
         value = next;
     }
     return 0;
+}
+
+static int repository_put(const struct key *k, char *out, const char *value, struct err *e)
+{
+    if (*value && !repository_valid(value))
+        return err_set(e, ERR_CONFIG,
+                       "%s must be the name of a repository without its host, or any, got \"%.80s\"", k->name,
+                       value);
+    return text_put(out, (size_t)k->max + 1, value, k->name, e);
 }
 
 static int value_put(const struct key *k, struct conf *c, char *value, struct err *e)
@@ -361,7 +385,13 @@ static int value_put(const struct key *k, struct conf *c, char *value, struct er
     case KIND_IMAGE:
         return image_put(at, value, e);
     case KIND_MIRRORS:
-        return mirrors_put(at, value, e);
+        return list_put(k, at, CONF_MIRROR_MAX, CONF_HOST_MAX, host_valid, "host[:port]", value, e);
+    case KIND_POLICY:
+        return bool_put(k, at, "off", "required", value, e);
+    case KIND_KEYS:
+        return list_put(k, at, CONF_KEY_MAX, CONF_PATH_MAX, path_valid, "an absolute path", value, e);
+    case KIND_REPOSITORY:
+        return repository_put(k, at, value, e);
     }
     return err_set(e, ERR_CONFIG, "%s: no such kind of value", k->name);
 }
@@ -525,6 +555,26 @@ static int lines_parse(struct parser *p, char *text)
     return 0;
 }
 
+/* A board that follows no image yet needs no keys. */
+static int trust_check(const struct conf *c, const char *path, struct err *e)
+{
+    uint32_t cnt = 0;
+
+    while (cnt < CONF_KEY_MAX && c->trust.keys[cnt][0])
+        cnt++;
+    if (!c->trust.required || !c->registry.host[0])
+        return 0;
+    if (cnt == 0)
+        return err_set(e, ERR_CONFIG,
+                       "%s: [trust] names no keys: list the PEM files of the public keys that sign images, "
+                       "keys = /etc/slipway/release.pem, or write policy = off to take unsigned ones",
+                       path);
+    if (c->trust.threshold > cnt)
+        return err_set(e, ERR_CONFIG, "%s: [trust] threshold is %u, but there are only %u keys", path,
+                       c->trust.threshold, cnt);
+    return 0;
+}
+
 static int conf_check(const struct conf *c, const char *path, struct err *e)
 {
     const struct conf_registry *r = &c->registry;
@@ -540,7 +590,7 @@ static int conf_check(const struct conf *c, const char *path, struct err *e)
     if (!*c->control.socket || !*c->agent.state_dir)
         return err_set(e, ERR_CONFIG, "%s: %s may not be empty", path,
                        *c->control.socket ? "[agent] state_dir" : "[control] socket");
-    return 0;
+    return trust_check(c, path, e);
 }
 
 int conf_load(const char *path, struct conf *out, struct err *e)

@@ -15,6 +15,7 @@
 #define CONF_PATH_MAX 192
 #define CONF_HOST_MAX 128
 #define CONF_MIRROR_MAX 4
+#define CONF_KEY_MAX 8
 
 /* [registry] */
 struct conf_registry {
@@ -37,6 +38,16 @@ struct conf_update {
     uint32_t stable_s;        /* the app must stay up this long before a trial is confirmed */
     uint32_t tries;           /* starts a new version gets, 1..9 */
     bool automatic;           /* false: a new version is announced, `agentctl update` installs it */
+};
+
+/* [trust]: who may say what this device runs (agent/trust). */
+struct conf_trust {
+    bool required; /* policy = required; `off` must be written out, and status says so */
+    char keys[CONF_KEY_MAX][CONF_PATH_MAX]; /* PEM, one public key each; "" ends the list */
+    uint32_t threshold;                     /* so many different keys must have signed */
+    char repository[256]; /* that a signature must name; "": the one followed; "any": none in particular */
+    uint32_t min_age_s;   /* a digest is installed only so long after this device first saw it */
+    uint32_t max_age_s;   /* warn when the tag has not moved for so long; 0: never */
 };
 
 /* [slots] */
@@ -71,6 +82,7 @@ struct conf_agent {
 struct conf {
     struct conf_registry registry;
     struct conf_update update;
+    struct conf_trust trust;
     struct conf_slots slots;
     struct conf_app app;
     struct conf_control control;

@@ -254,7 +254,11 @@ static void paragraph(FILE *out, const char *label, int indent, const char *s, i
 static void image_line(const cJSON *follow, FILE *out)
 {
     const char *image = text(follow, "image");
-    const char *note = cJSON_IsTrue(member(follow, "plain_http")) ? "  INSECURE: plain HTTP" : "";
+    bool plain = cJSON_IsTrue(member(follow, "plain_http"));
+    bool off = is(text(follow, "signatures"), "off");
+    const char *const notes[2][2] = {{"", "  SIGNATURES OFF"},
+                                     {"  INSECURE: plain HTTP", "  INSECURE: plain HTTP, SIGNATURES OFF"}};
+    const char *note = notes[plain][off];
     size_t room = RENDER_COLUMNS - LABEL_LEN - strlen(note);
     size_t len = strlen(image);
 

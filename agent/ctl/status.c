@@ -39,6 +39,7 @@ static void follow_add(struct json *j, cJSON *to, const struct status *s)
     cJSON *follow = json_put_object(j, to, "follow");
     json_put_text(j, follow, "image", s->image);
     json_put_bool(j, follow, "plain_http", s->plain_http);
+    json_put_text(j, follow, "signatures", s->unsigned_ok ? "off" : "required");
     digest_add(j, follow, "digest", &s->tag_digest);
 }
 

@@ -37,9 +37,10 @@ struct status {
     char reset_cause[16];
     uint64_t uptime_s; /* of the board */
 
-    char image[520]; /* host/repository:tag followed */
-    bool plain_http; /* said aloud */
-    char state[16];  /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
+    char image[520];  /* host/repository:tag followed */
+    bool plain_http;  /* said aloud */
+    bool unsigned_ok; /* the same: policy = off */
+    char state[16];   /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
     char detail[ERR_TEXT_MAX + 16]; /* "layer 2 of 3, 12.1 of 38.2 MB", "poll failed: <the chain>" or "" */
     uint32_t percent;               /* while installing */
     int64_t last_poll_s;            /* wall time; 0: not yet */

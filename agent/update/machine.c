@@ -641,6 +641,7 @@ void machine_status(struct machine *m, struct status *out)
     if (r->host[0])
         snprintf(out->image, sizeof out->image, "%s/%s:%s", r->host, r->repository, r->tag);
     out->plain_http = r->plain_http;
+    out->unsigned_ok = !m->conf->trust.required;
     snprintf(out->state, sizeof out->state, "%s", state_names[m->state]);
     detail_fill(m, out);
     out->last_poll_s = m->polled_s;

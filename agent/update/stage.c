@@ -314,6 +314,8 @@ static int install(struct stage *s, const struct digest *digest, uint32_t media,
     int rc;
 
     phase_enter(s, STAGE_RESOLVING);
+    if (s->conf->trust.required)
+        return err_set(e, ERR_UNSUPPORTED, "signatures can't be checked yet; only policy = off is possible");
     rc = image_resolve(s, digest, media, e);
     if (rc < 0)
         return rc;

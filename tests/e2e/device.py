@@ -25,6 +25,7 @@ def configuration(image, ca, folder, **sections):
     if not ca:
         del sections["registry"]["ca"]
     sections.setdefault("agent", {}).setdefault("state_dir", folder)
+    sections.setdefault("trust", {"policy": "off"})
     lines = []
     for name, keys in sections.items():
         lines += [f"[{name}]"] + [f"{key} = {value}" for key, value in keys.items()] + [""]

@@ -67,6 +67,10 @@ static void empty_file_gives_defaults(void **state)
     assert_int_equal(conf.update.stable_s, CONFIG_STABLE_S);
     assert_int_equal(conf.update.tries, CONFIG_TRIAL_TRIES);
     assert_true(conf.update.automatic);
+    assert_true(conf.trust.required);
+    assert_int_equal(conf.trust.threshold, 1);
+    assert_int_equal(conf.trust.min_age_s, 0);
+    assert_int_equal(conf.trust.max_age_s, 0);
     assert_false(conf.slots.disk);
     assert_int_equal(conf.app.stop_timeout_s, 10);
     assert_int_equal(conf.app.restart, RESTART_ALWAYS);
@@ -89,6 +93,8 @@ static void every_key_is_read(void **state)
                  "proxy = http://proxy:3128\nplain_http = yes\n"
                  "\t[ update ]\n"
                  "poll_interval = 5m\nstable = 90s\ntries = 9\nautomatic = no\n"
+                 "[trust]\npolicy = required\nkeys = /etc/a.pem, /etc/b.pem\nthreshold = 2\n"
+                 "repository = factory/web\nmin_age = 2h\nmax_age = 720h\n"
                  "[slots]\na = /dev/mmcblk0p2\nb = /dev/mmcblk0p3\nkind = disk\n"
                  "[app]\nstop_timeout = 1h\nrestart = on-failure\n"
                  "[control]\nsocket = /run/c\nserial = /dev/ttyS1\nserial_baud = 9600\n"
@@ -110,6 +116,14 @@ static void every_key_is_read(void **state)
     assert_int_equal(conf.update.stable_s, 90);
     assert_int_equal(conf.update.tries, 9);
     assert_false(conf.update.automatic);
+    assert_true(conf.trust.required);
+    assert_string_equal(conf.trust.keys[0], "/etc/a.pem");
+    assert_string_equal(conf.trust.keys[1], "/etc/b.pem");
+    assert_string_equal(conf.trust.keys[2], "");
+    assert_int_equal(conf.trust.threshold, 2);
+    assert_string_equal(conf.trust.repository, "factory/web");
+    assert_int_equal(conf.trust.min_age_s, 7200);
+    assert_int_equal(conf.trust.max_age_s, 2592000);
     assert_string_equal(conf.slots.a, "/dev/mmcblk0p2");
     assert_string_equal(conf.slots.b, "/dev/mmcblk0p3");
     assert_true(conf.slots.disk);
@@ -126,7 +140,7 @@ static void every_key_is_read(void **state)
 static void image_without_tag_is_latest(void **state)
 {
     (void)state;
-    assert_loads("[registry]\nimage = localhost:5000/a/b__c/d--e/f.g\n");
+    assert_loads("[trust]\npolicy = off\n[registry]\nimage = localhost:5000/a/b__c/d--e/f.g\n");
     assert_string_equal(conf.registry.host, "localhost:5000");
     assert_string_equal(conf.registry.repository, "a/b__c/d--e/f.g");
     assert_string_equal(conf.registry.tag, "latest");
@@ -184,10 +198,12 @@ static void long_values_are_refused(void **state)
         const char *before;
         size_t fits;
     } cases[] = {
-        {"[registry]\nimage = r/a:", 128},
-        {"[registry]\nimage = r/", 255},
+        {"[trust]\npolicy = off\n[registry]\nimage = r/a:", 128},
+        {"[trust]\npolicy = off\n[registry]\nimage = r/", 255},
         {"[registry]\nmirrors = ", 127},
         {"[registry]\nca = /", 190},
+        {"[trust]\nkeys = /", 190},
+        {"[trust]\nrepository = ", 255},
     };
 
     (void)state;
@@ -252,6 +268,11 @@ static void wrong_values_are_refused(void **state)
         "[registry]\nmirrors = a, b,\n",
         "[registry]\nmirrors = a b\n",
         "[registry]\nmirrors = a,b,c,d,e\n",
+        "[trust]\npolicy = none\n",
+        "[trust]\nkeys = release.pem\n",
+        "[trust]\nkeys = /a,/b,/c,/d,/e,/f,/g,/h,/i\n",
+        "[trust]\nthreshold = 0\n",
+        "[trust]\nrepository = Fleet/web\n",
     };
 
     (void)state;
@@ -272,6 +293,20 @@ static void halves_are_refused(void **state)
     assert_refused_about("[slots]\na = /a\n", "needs a and b, or neither");
     assert_refused_about("[slots]\na = /a\nb = /a\n", "the same place");
     assert_refused_about("[control]\nsocket =\n", "may not be empty");
+}
+
+/* Unsigned images are taken only by those who wrote that they want it. */
+static void trust_is_not_left_out(void **state)
+{
+    (void)state;
+    assert_refused_about("[registry]\nimage = r/a\n", "[trust] names no keys");
+    assert_refused_about("[registry]\nimage = r/a\n[trust]\npolicy = required\n", "[trust] names no keys");
+    assert_refused_about("[registry]\nimage = r/a\n[trust]\nkeys = /a, /b\nthreshold = 3\n",
+                         "threshold is 3, but there are only 2 keys");
+    assert_loads("[registry]\nimage = r/a\n[trust]\nkeys = /a\n");
+    assert_true(conf.trust.required);
+    assert_loads("[registry]\nimage = r/a\n[trust]\npolicy = off\n");
+    assert_false(conf.trust.required);
 }
 
 static void size_is_bounded(void **state)
@@ -308,6 +343,7 @@ int main(void)
         cmocka_unit_test(long_values_are_refused),     cmocka_unit_test(unknown_names_get_a_hint),
         cmocka_unit_test(broken_lines_are_refused),    cmocka_unit_test(wrong_values_are_refused),
         cmocka_unit_test(halves_are_refused),          cmocka_unit_test(size_is_bounded),
+        cmocka_unit_test(trust_is_not_left_out),
     };
 
     return cmocka_run_group_tests_name("conf", tests, make_dir, remove_dir);

@@ -69,6 +69,7 @@ static void worst(char c)
     s.uptime_s = s.app.up_s = s.slot_bytes_written = s.app.last_exit.ran_ms = 999999999999999;
     s.booted = SLOT_A;
     s.plain_http = true;
+    s.unsigned_ok = true;
     s.app.pid = 2147483647;
     s.app.last_exit.valid = true;
     s.app.last_exit.by_signal = false;
@@ -294,7 +295,7 @@ static void test_worst_lengths_fit_the_page(void **state)
             snprintf(s.slots[1].state, sizeof s.slots[1].state, "bad");
         render(render_status);
         assert_fits(RENDER_COLUMNS, RENDER_LINES);
-        assert_says("INSECURE: plain HTTP");
+        assert_says("INSECURE: plain HTTP, SIGNATURES OFF");
         render(render_why);
         assert_fits(RENDER_COLUMNS, 200);
     }
