@@ -34,6 +34,7 @@ struct session {
     const char *serial; /* NULL: the socket */
     uint32_t baud;
     bool json;
+    bool follow;
     int fd; /* -1: not open */
     uint32_t seq;
     char answer[SERIAL_FRAME_MAX(CTL_RESPONSE_MAX) + 1];
@@ -259,128 +260,150 @@ static int show(struct session *s, const char *request, const char *key,
     return rc;
 }
 
-static int run_status(struct session *s, bool follow)
+struct command {
+    const char *name;
+    int (*run)(struct session *s, const struct command *c);
+    const char *help;
+    const char *done; /* of an order: what to say when it was taken */
+};
+
+static int run_status(struct session *s, const struct command *c)
 {
-    (void)follow;
+    (void)c;
     return show(s, "{\"v\":1,\"cmd\":\"status\"}", "status", render_status);
 }
 
-static int run_why(struct session *s, bool follow)
+static int run_why(struct session *s, const struct command *c)
 {
-    (void)follow;
+    (void)c;
     return show(s, "{\"v\":1,\"cmd\":\"why\"}", "why", render_why);
 }
 
-static int order(struct session *s, const char *request, const char *done)
+static int run_order(struct session *s, const struct command *c)
 {
+    char request[64];
     cJSON *answer;
-    int rc = ask(s, request, &answer);
+    int rc;
 
+    snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\"}", c->name);
+    rc = ask(s, request, &answer);
     if (rc != AGENTCTL_OK)
         return rc;
-    puts(s->json ? s->answer : done);
+    puts(s->json ? s->answer : c->done);
     cJSON_Delete(answer);
     return AGENTCTL_OK;
 }
 
-static int run_update(struct session *s, bool follow)
-{
-    (void)follow;
-    return order(s, "{\"v\":1,\"cmd\":\"update\"}",
-                 "The agent looks for a new version now; see `agentctl status`.");
-}
+/* --- what comes in chunks: each answer says where the next one begins --- */
 
-static int run_confirm(struct session *s, bool follow)
-{
-    (void)follow;
-    return order(s, "{\"v\":1,\"cmd\":\"confirm\"}", "Confirmed: the running version stays.");
-}
+/* Print one chunk, which lies between `at` and `next`. False when it is none. */
+typedef bool (*chunk_printer)(const struct session *s, const cJSON *answer);
 
-static int run_rollback(struct session *s, bool follow)
+static bool log_print(const struct session *s, const cJSON *answer)
 {
-    (void)follow;
-    return order(s, "{\"v\":1,\"cmd\":\"rollback\"}",
-                 "Going back to the other slot; the board restarts for it.");
-}
-
-/* Print one chunk. Returns what to ask for next, or -1. */
-static double chunk_print(const struct session *s, const cJSON *answer, double from, bool *more)
-{
-    const cJSON *at = cJSON_GetObjectItemCaseSensitive(answer, "at");
-    const cJSON *next = cJSON_GetObjectItemCaseSensitive(answer, "next");
     const char *data = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer, "data"));
 
-    if (!cJSON_IsNumber(at) || !cJSON_IsNumber(next) || !data || next->valuedouble < at->valuedouble)
-        return -1;
-    if (!s->json && from > 0 && at->valuedouble > from)
-        fprintf(stderr, "agentctl: %.0f bytes were lost, they left the ring before they were read\n",
-                at->valuedouble - from);
-    *more = next->valuedouble > at->valuedouble;
-    if (s->json && *more)
-        puts(s->answer);
-    else if (!s->json)
+    (void)s;
+    if (data)
         fputs(data, stdout);
-    return next->valuedouble;
+    return data != NULL;
 }
 
-static int run_logs(struct session *s, bool follow)
+static bool events_print(const struct session *s, const cJSON *answer)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "history");
+    const cJSON *event;
+
+    (void)s;
+    cJSON_ArrayForEach(event, list)
+    {
+        render_event(event, stdout);
+    }
+    return cJSON_IsArray(list);
+}
+
+static int chunks_run(struct session *s, const char *verb, chunk_printer print)
 {
     double from = 0;
 
     for (;;) {
+        const cJSON *at, *next;
         char request[96];
         cJSON *answer;
-        bool more = false;
+        bool more, sound;
         int rc;
 
-        snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"logs\",\"from\":%.0f}", from);
+        snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\",\"from\":%.0f}", verb, from);
         rc = ask(s, request, &answer);
         if (rc != AGENTCTL_OK)
             return rc;
-        from = chunk_print(s, answer, from, &more);
+        at = cJSON_GetObjectItemCaseSensitive(answer, "at");
+        next = cJSON_GetObjectItemCaseSensitive(answer, "next");
+        sound = cJSON_IsNumber(at) && cJSON_IsNumber(next) && next->valuedouble >= at->valuedouble;
+        more = sound && next->valuedouble > at->valuedouble;
+        if (sound && from > 0 && at->valuedouble > from)
+            fprintf(stderr, "agentctl: %.0f were lost, they left the ring before they were read\n",
+                    at->valuedouble - from);
+        if (s->json && more)
+            puts(s->answer);
+        else if (sound && !s->json)
+            sound = print(s, answer);
+        from = sound ? next->valuedouble : 0;
         cJSON_Delete(answer);
-        if (from < 0)
-            return broken("no log in it");
-        if (fflush(stdout) != 0 || (!more && !follow))
+        if (!sound)
+            return broken("nothing to read in it");
+        if (fflush(stdout) != 0 || (!more && !s->follow))
             return AGENTCTL_OK;
         if (!more)
             poll(NULL, 0, FOLLOW_MS);
     }
 }
 
+static int run_logs(struct session *s, const struct command *c)
+{
+    return chunks_run(s, c->name, log_print);
+}
+
+static int run_history(struct session *s, const struct command *c)
+{
+    return chunks_run(s, c->name, events_print);
+}
+
 /* --- command line --- */
 
 static void help_print(FILE *out);
 
-static int run_help(struct session *s, bool follow)
+static int run_help(struct session *s, const struct command *c)
 {
     (void)s;
-    (void)follow;
+    (void)c;
     help_print(stdout);
     return AGENTCTL_OK;
 }
 
-static int run_version(struct session *s, bool follow)
+static int run_version(struct session *s, const struct command *c)
 {
-    (void)follow;
+    (void)c;
     printf(s->json ? "{\"version\":\"%s\"}\n" : "agentctl %s\n", SLIPWAY_VERSION);
     return AGENTCTL_OK;
 }
 
-static const struct command {
-    const char *name;
-    int (*run)(struct session *s, bool follow);
-    bool takes_follow;
-    const char *help;
-} commands[] = {
-    {"status", run_status, false, "the board on one page: versions, slots, app, last failure"},
-    {"why", run_why, false, "why the last update failed, and what was done about it"},
-    {"logs", run_logs, true, "what the app printed; -f goes on as it prints more"},
-    {"update", run_update, false, "look at the registry now and install what is there"},
-    {"confirm", run_confirm, false, "end the trial now: keep the running version"},
-    {"rollback", run_rollback, false, "go back to the version in the other slot"},
-    {"version", run_version, false, "of this program"},
-    {"help", run_help, false, "this text"},
+static const struct command commands[] = {
+    {"status", run_status, "the board on one page: versions, slots, app, last failure", NULL},
+    {"why", run_why, "why the last update failed, and what was done about it", NULL},
+    {"history", run_history, "what happened to this board, newest last; -f goes on", NULL},
+    {"logs", run_logs, "what the app printed; -f goes on as it prints more", NULL},
+    {"update", run_order, "look at the registry now and install what is there",
+     "The agent looks for a new version now; see `agentctl status`."},
+    {"confirm", run_order, "end the trial now: keep the running version",
+     "Confirmed: the running version stays."},
+    {"rollback", run_order, "go back to the version in the other slot",
+     "Going back to the other slot; the board restarts for it."},
+    {"hold", run_order, "install nothing new until `release`, also after a restart",
+     "Held: nothing new is installed until `agentctl release`."},
+    {"release", run_order, "end a hold", "Released: the agent follows its tag again."},
+    {"version", run_version, "of this program", NULL},
+    {"help", run_help, "this text", NULL},
 };
 
 static void help_print(FILE *out)
@@ -471,14 +494,14 @@ static bool option_value(int argc, char **argv, int *i, const char *name, const 
     return true;
 }
 
-static int session_run(struct session *s, const char *verb, bool follow)
+static int session_run(struct session *s, const char *verb)
 {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(verb, commands[i].name) != 0)
             continue;
-        if (follow && !commands[i].takes_follow)
-            return usage("-f goes with logs, not with ", verb);
-        return commands[i].run(s, follow);
+        if (s->follow && commands[i].run != run_logs && commands[i].run != run_history)
+            return usage("-f goes with logs and history, not with ", verb);
+        return commands[i].run(s, &commands[i]);
     }
     return verb_unknown(verb);
 }
@@ -490,7 +513,6 @@ int agentctl_main(int argc, char **argv)
     const char *verb = NULL;
     const char *baud = NULL;
     const char *socket_path = NULL;
-    bool follow = false;
     int rc;
 
     for (int i = 1; i < argc; i++) {
@@ -501,7 +523,7 @@ int agentctl_main(int argc, char **argv)
         if (strcmp(argv[i], "--json") == 0)
             s.json = true;
         else if (strcmp(argv[i], "-f") == 0 || strcmp(argv[i], "--follow") == 0)
-            follow = true;
+            s.follow = true;
         else if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0)
             verb = "help";
         else if (argv[i][0] == '-')
@@ -522,7 +544,7 @@ int agentctl_main(int argc, char **argv)
     if (baud && !s.serial)
         return usage("--baud goes with --serial", "");
     s.socket = socket_path ? socket_path : env && env[0] != '\0' ? env : SOCKET_DEFAULT;
-    rc = session_run(&s, verb, follow);
+    rc = session_run(&s, verb);
     if (s.fd >= 0)
         close(s.fd);
     if (fflush(stdout) != 0 && rc == AGENTCTL_OK)

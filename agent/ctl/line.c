@@ -52,17 +52,57 @@ static int verb_rollback(struct request *r, struct err *e)
     return r->owner->rollback(r->owner->ctx, e);
 }
 
-static int verb_logs(struct request *r, struct err *e)
+static int verb_hold(struct request *r, struct err *e)
+{
+    return r->owner->hold(r->owner->ctx, e);
+}
+
+static int verb_release(struct request *r, struct err *e)
+{
+    return r->owner->release(r->owner->ctx, e);
+}
+
+/* "from" of the question: a count of bytes or events that stays exact in JSON. */
+static int from_read(const struct request *r, uint64_t *out, struct err *e)
 {
     const cJSON *from = cJSON_GetObjectItemCaseSensitive(r->args, "from");
+
+    if (from && !(cJSON_IsNumber(from) && from->valuedouble >= 0 && from->valuedouble < 1e15))
+        return err_set(e, ERR_FORMAT, "\"from\" is not a position");
+    *out = from ? (uint64_t)from->valuedouble : 0;
+    return 0;
+}
+
+static int verb_history(struct request *r, struct err *e)
+{
+    static struct event events[CTL_EVENT_CHUNK_MAX];
+    uint64_t asked;
+    uint32_t from;
+    cJSON *list;
+    size_t cnt;
+
+    if (from_read(r, &asked, e) < 0)
+        return e->code;
+    from = asked < UINT32_MAX ? (uint32_t)asked : UINT32_MAX;
+    cnt = r->owner->history(r->owner->ctx, &from, events, CTL_EVENT_CHUNK_MAX);
+    json_put_integer(r->json, r->to, "at", from);
+    json_put_integer(r->json, r->to, "next", from + (int64_t)cnt);
+    list = json_put_array(r->json, r->to, "history");
+    for (size_t i = 0; i < cnt; i++)
+        status_event_add(r->json, json_put_object(r->json, list, NULL), &events[i]);
+    return 0;
+}
+
+static int verb_logs(struct request *r, struct err *e)
+{
     char data[CTL_LOG_CHUNK_MAX + 1];
-    uint64_t at = 0;
+    uint64_t from, at = 0;
     size_t len;
     size_t cut;
 
-    if (from && !(cJSON_IsNumber(from) && from->valuedouble >= 0 && from->valuedouble < 1e15))
-        return err_set(e, ERR_FORMAT, "\"from\" is not a position in the log");
-    len = app_log_read(r->owner->log, from ? (uint64_t)from->valuedouble : 0, data, CTL_LOG_CHUNK_MAX, &at);
+    if (from_read(r, &from, e) < 0)
+        return e->code;
+    len = app_log_read(r->owner->log, from, data, CTL_LOG_CHUNK_MAX, &at);
     cut = json_utf8_cut(data, len);
     if (cut < len) /* the rest of the character comes with the next chunk */
         len -= cut;
@@ -83,6 +123,7 @@ static const struct verb {
 } verbs[] = {
     {"status", verb_status, false}, {"why", verb_why, false},        {"logs", verb_logs, false},
     {"update", verb_update, true},  {"confirm", verb_confirm, true}, {"rollback", verb_rollback, true},
+    {"hold", verb_hold, true},      {"release", verb_release, true}, {"history", verb_history, false},
 };
 
 static const struct verb *verb_find(const char *name)

@@ -9,6 +9,7 @@
 #define FAILURE_LINES 5
 #define DETAIL_LINES 3
 #define STATUS_FAILURE_LINES 3
+#define EVENT_LINES 3
 
 /* --- reading --- */
 
@@ -318,9 +319,10 @@ static void update_lines(const cJSON *status, FILE *out)
     int64_t last = number(update, "last_poll_s");
     const char *detail = text(update, "detail");
 
-    line(out, "update", "%.15s; %s%s, %s%s", text(update, "state"),
-         last < 0 ? "not polled yet" : "last poll ", last < 0 ? "" : ago(status, last).s,
-         next < 0 ? "none planned" : "next in ", next < 0 ? "" : duration(next).s);
+    line(out, "update", "%.15s%s; %s%s, %s%s", text(update, "state"),
+         cJSON_IsTrue(member(update, "held")) ? ", HELD" : "", last < 0 ? "not polled yet" : "last poll ",
+         last < 0 ? "" : ago(status, last).s, next < 0 ? "none planned" : "next in ",
+         next < 0 ? "" : duration(next).s);
     if (is(text(update, "state"), "installing"))
         line(out, " ", "%lld %%  %s", (long long)number(update, "percent"), detail);
     else if (detail[0] != '\0')
@@ -455,4 +457,16 @@ void render_why(const cJSON *why, FILE *out)
     update_lines(why, out);
     slot_lines(why, out);
     app_line(why, out);
+}
+
+/* --- history --- */
+
+void render_event(const cJSON *event, FILE *out)
+{
+    const char *name = text(event, "version");
+
+    line(out, "", "%s  %.1s  %-10.15s %.31s%s%s", date(number(event, "when_s")).s, text(event, "slot"),
+         text(event, "what"), name, name[0] != '\0' ? " " : "", digest_short(text(event, "digest")).s);
+    if (text(event, "text")[0] != '\0')
+        paragraph(out, " ", 0, text(event, "text"), EVENT_LINES);
 }

@@ -9,6 +9,7 @@
 
 #include "base/conf.h"
 #include "base/err.h"
+#include "base/event.h"
 #include "base/loop.h"
 #include "ctl/status.h"
 #include "hal/serial.h"
@@ -22,6 +23,10 @@ struct ctl_owner {
     int (*confirm)(void *ctx, struct err *e); /* end the trial now; ERR_STATE when there is none */
     int (*rollback)(void *ctx,
                     struct err *e); /* go back to the other slot; ERR_STATE when it holds no good version */
+    int (*hold)(void *ctx, struct err *e); /* install nothing new until `release` */
+    int (*release)(void *ctx, struct err *e);
+    /* As history_read() of update/history.h. */
+    size_t (*history)(void *ctx, uint32_t *from, struct event *out, size_t max);
     const struct app_log *log;
 };
 

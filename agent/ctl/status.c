@@ -48,6 +48,7 @@ static void update_add(struct json *j, cJSON *to, const struct status *s)
     cJSON *update = json_put_object(j, to, "update");
 
     json_put_text(j, update, "state", s->state);
+    json_put_bool(j, update, "held", s->held);
     json_put_text(j, update, "detail", s->detail);
     json_put_integer(j, update, "percent", s->percent);
     integer_or_null(j, update, "last_poll_s", s->last_poll_s, 0);
@@ -146,6 +147,23 @@ void status_add(struct json *j, cJSON *to, const struct status *s, bool why)
     failure_add(j, to, s);
     if (!why)
         cost_add(j, to, s);
+}
+
+void status_event_add(struct json *j, cJSON *to, const struct event *e)
+{
+    char slot[2] = {(char)e->slot, '\0'};
+
+    integer_or_null(j, to, "when_s", e->when_s, 0);
+    json_put_text(j, to, "what", e->what);
+    json_put_text(j, to, "slot", slot);
+    json_put_text(j, to, "version", e->version);
+    digest_add(j, to, "digest", &e->digest);
+    if (e->code == 0) {
+        json_put_null(j, to, "cause");
+        return;
+    }
+    json_put_text(j, to, "cause", err_name(e->code));
+    json_put_text(j, to, "text", e->text);
 }
 
 int status_to_json(const struct status *s, char *out, size_t cap)

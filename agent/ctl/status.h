@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/event.h"
 #include "base/hash.h"
 #include "hal/bootrec.h"
 #include "sup/app.h"
@@ -39,6 +40,7 @@ struct status {
 
     char image[520];  /* host/repository:tag followed */
     bool plain_http;  /* said aloud */
+    bool held;        /* no new version until a person releases it */
     bool unsigned_ok; /* the same: policy = off */
     char state[16];   /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
     char detail[ERR_TEXT_MAX + 16]; /* "layer 2 of 3, 12.1 of 38.2 MB", "poll failed: <the chain>" or "" */
@@ -78,6 +80,9 @@ struct cJSON;
 
 /* Add the members of schema 1 to the object `to`; with `why`, only those that explain the last failure. */
 void status_add(struct json *j, struct cJSON *to, const struct status *s, bool why);
+
+/* Add the members of one event of the history. */
+void status_event_add(struct json *j, struct cJSON *to, const struct event *e);
 
 /* One line of JSON without line break. Returns its length, or -1 when it does not fit. */
 int status_to_json(const struct status *s, char *out, size_t cap);

@@ -145,6 +145,21 @@ static int on_rollback(void *ctx, struct err *e)
     return machine_rollback(&((struct agentd *)ctx)->machine, e);
 }
 
+static int on_hold(void *ctx, struct err *e)
+{
+    return machine_hold(&((struct agentd *)ctx)->machine, true, e);
+}
+
+static int on_release(void *ctx, struct err *e)
+{
+    return machine_hold(&((struct agentd *)ctx)->machine, false, e);
+}
+
+static size_t on_history(void *ctx, uint32_t *from, struct event *out, size_t max)
+{
+    return history_read(&((struct agentd *)ctx)->machine.history, from, out, max);
+}
+
 /* Only the soft limit: the roles and the app take limits of their own. */
 static void ceiling_set(void)
 {
@@ -159,7 +174,17 @@ static void ceiling_set(void)
 
 static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
 {
-    const struct ctl_owner owner = {d, on_status, on_update, on_confirm, on_rollback, &d->machine.app.log};
+    const struct ctl_owner owner = {
+        .ctx = d,
+        .status = on_status,
+        .update = on_update,
+        .confirm = on_confirm,
+        .rollback = on_rollback,
+        .hold = on_hold,
+        .release = on_release,
+        .history = on_history,
+        .log = &d->machine.app.log,
+    };
 
     loop_init(&d->loop, board.clock->boot_ms);
     watchdog_begin(d);

@@ -42,8 +42,21 @@ static void slot_keep(struct machine *m, enum slot_id slot)
         log_error("%s", e.text);
 }
 
-static void failure_record(struct machine *m, const char *event, const struct err *cause,
-                           const struct digest *tag)
+static void event_note(struct machine *m, const char *what, enum slot_id slot, const struct err *cause)
+{
+    const struct slot_record *s = &m->store.slots[slot];
+    struct event event = {.when_s = board.clock->wall_s(), .slot = 'A' + slot, .digest = s->tag};
+
+    snprintf(event.what, sizeof event.what, "%s", what);
+    snprintf(event.version, sizeof event.version, "%.31s", s->version);
+    if (cause) {
+        event.code = cause->code;
+        snprintf(event.text, sizeof event.text, "%.159s", cause->text);
+    }
+    history_add(&m->history, &event);
+}
+
+static void failure_record(struct machine *m, const char *event, const struct err *cause, enum slot_id slot)
 {
     struct state_failure *f = &m->store.state.failure;
 
@@ -52,9 +65,9 @@ static void failure_record(struct machine *m, const char *event, const struct er
     snprintf(f->event, sizeof f->event, "%s", event);
     memcpy(f->text, cause->text, sizeof f->text);
     f->when_s = board.clock->wall_s();
-    if (tag)
-        f->digest = *tag;
+    f->digest = m->store.slots[slot].tag;
     log_error("%s: %s", event, cause->text);
+    event_note(m, event, slot, cause);
 }
 
 /* --- polling ------------------------------------------------------------------------------------------------------ */
@@ -131,7 +144,7 @@ static enum machine_state act_ask_while_polling(struct machine *m)
 
 static enum machine_state install_failed(struct machine *m)
 {
-    failure_record(m, "install", &m->cause, &m->tag.digest);
+    failure_record(m, "install", &m->cause, slot_other(m->booted));
     state_keep(m);
     m->failures++;
     poll_plan(m);
@@ -163,7 +176,7 @@ static enum machine_state act_resolved(struct machine *m)
     m->failures = 0;
     m->poll_cause = (struct err){0};
     m->polled_s = board.clock->wall_s();
-    if (!same && (m->asked || (m->conf->update.automatic && !failed))) {
+    if (!same && !m->store.state.held && (m->asked || (m->conf->update.automatic && !failed))) {
         state_digest_forgive(&m->store.state, &m->tag.digest);
         return install_begin(m);
     }
@@ -209,6 +222,7 @@ static enum machine_state act_installed(struct machine *m)
         return install_failed(m);
     }
     log_info("slot %c is verified and armed: %s", 'A' + (int)slot, s->version);
+    event_note(m, "installed", slot, NULL);
     return reboot_begin(m);
 }
 
@@ -227,13 +241,14 @@ static enum machine_state act_restart(struct machine *m)
 static enum machine_state act_confirm(struct machine *m)
 {
     if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
-        failure_record(m, "confirm", &m->cause, &booted_slot(m)->tag);
+        failure_record(m, "confirm", &m->cause, m->booted);
         return MACHINE_TRIAL;
     }
     m->store.state.trial_slot = 0;
     state_keep(m);
     loop_timer_clear(m->loop, &m->health_timer);
     log_info("slot %c is confirmed", 'A' + (int)m->booted);
+    event_note(m, "confirmed", m->booted, NULL);
     poll_plan(m);
     return MACHINE_IDLE;
 }
@@ -241,7 +256,7 @@ static enum machine_state act_confirm(struct machine *m)
 /* Remember why before the boot record changes: a cut between the two finds a bad slot booted and goes back then. */
 static enum machine_state roll_back(struct machine *m, const char *event)
 {
-    failure_record(m, event, &m->cause, &booted_slot(m)->tag);
+    failure_record(m, event, &m->cause, m->booted);
     state_digest_fail(&m->store.state, &booted_slot(m)->tag);
     booted_slot(m)->condition = SLOT_BAD;
     m->store.state.trial_slot = 0;
@@ -267,7 +282,7 @@ static enum machine_state act_rollback(struct machine *m)
 /* After its trial an app that is given up stays down until someone looks; the board is not switched under them. */
 static enum machine_state act_app_failed(struct machine *m)
 {
-    failure_record(m, "app", &m->cause, &booted_slot(m)->tag);
+    failure_record(m, "app", &m->cause, m->booted);
     state_keep(m);
     return m->state;
 }
@@ -435,7 +450,7 @@ static int trial_missed(struct machine *m, struct err *e)
     err_set(&m->cause, ERR_BOOT,
             "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
             'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
-    failure_record(m, "trial", &m->cause, &other_slot(m)->tag);
+    failure_record(m, "trial", &m->cause, slot);
     state_digest_fail(&m->store.state, &other_slot(m)->tag);
     other_slot(m)->condition = SLOT_BAD;
     m->store.state.trial_slot = 0;
@@ -498,6 +513,7 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     m->poll_timer = (struct loop_timer){.due = poll_due, .ctx = m};
     m->health_timer = (struct loop_timer){.due = health_due, .ctx = m};
     state_open(&m->store, board.store, conf->agent.state_dir);
+    history_open(&m->history, board.store, conf->agent.state_dir);
     worker_init(&m->worker, loop, conf_path, &owner);
     app_init(&m->app, loop, &conf->app, conf->update.stable_s, CONFIG_APP_CRASH_BUDGET, on_app, m);
     rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
@@ -529,6 +545,8 @@ int machine_update(struct machine *m, struct err *e)
 {
     if (!m->conf->registry.host[0])
         return err_set(e, ERR_CONFIG, "no image to follow: set image under [registry] in agent.conf");
+    if (m->store.state.held)
+        return err_set(e, ERR_STATE, "updates are held; `agentctl release` lets them go on");
     return machine_ask(m, EVENT_ASKED, e);
 }
 
@@ -548,6 +566,22 @@ int machine_rollback(struct machine *m, struct err *e)
         return err_set(e, ERR_STATE, "slot %c holds no good version to go back to",
                        'A' + (int)slot_other(m->booted));
     return machine_ask(m, EVENT_ROLLBACK, e);
+}
+
+int machine_hold(struct machine *m, bool hold, struct err *e)
+{
+    int rc;
+
+    if (m->store.state.held == hold)
+        return 0;
+    m->store.state.held = hold;
+    rc = state_save(&m->store, e);
+    if (rc < 0) {
+        m->store.state.held = !hold;
+        return rc;
+    }
+    event_note(m, hold ? "held" : "released", m->booted, NULL);
+    return 0;
 }
 
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib)
@@ -642,6 +676,7 @@ void machine_status(struct machine *m, struct status *out)
         snprintf(out->image, sizeof out->image, "%s/%s:%s", r->host, r->repository, r->tag);
     out->plain_http = r->plain_http;
     out->unsigned_ok = !m->conf->trust.required;
+    out->held = m->store.state.held;
     snprintf(out->state, sizeof out->state, "%s", state_names[m->state]);
     detail_fill(m, out);
     out->last_poll_s = m->polled_s;

@@ -16,6 +16,7 @@
 #include "ctl/status.h"
 #include "hal/board.h"
 #include "sup/app.h"
+#include "update/history.h"
 #include "update/state.h"
 #include "update/worker.h"
 
@@ -46,6 +47,7 @@ struct machine {
     struct loop *loop;
     const struct conf *conf;
     struct state_store store;
+    struct history history;
     struct worker worker;
     struct app app;
     enum machine_state state;
@@ -69,6 +71,8 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
 int machine_update(struct machine *m, struct err *e);
 int machine_confirm(struct machine *m, struct err *e);
 int machine_rollback(struct machine *m, struct err *e);
+/* Hold: keep what runs, install nothing new; kept across reboots. */
+int machine_hold(struct machine *m, bool hold, struct err *e);
 void machine_status(struct machine *m, struct status *out);
 /* A child of agentd ended. */
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib);

@@ -29,7 +29,7 @@ struct state {
     struct state_failure failure;           /* the last one */
     uint64_t slot_bytes_written;
     uint32_t writes; /* of records, for life */
-    uint32_t zero;
+    uint32_t held;   /* 1: no new version until a person releases it */
 };
 
 enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD };

@@ -1,5 +1,6 @@
 """A board follows a tag: install, trial, confirm, fall back; on the simulated board and on emulated ones."""
 import json
+import re
 
 import pytest
 
@@ -48,6 +49,10 @@ def check_ways(device, board):
         assert slot(json.loads(text), "B")["state"] == "bad", way
         code, text = device.agentctl_raw("why", **words)
         assert "exited with code 3" in " ".join(text.split()), way
+        code, text = device.agentctl_raw("history", **words)
+        assert code == 0, text
+        whats = re.findall(r"UTC  [AB]  (\w+)", text)
+        assert whats == ["installed", "confirmed"] * 2 + ["installed", "trial"], f"{way}: {text}"
 
 
 def test_story_sim(registry):

@@ -33,6 +33,7 @@ static struct {
     struct app_log log;
     uint64_t skipped_ms;
     int rollbacks;
+    bool held;
     int opens;
     bool closed; /* the serial port can't be opened */
 } t;
@@ -74,6 +75,40 @@ static int owner_rollback(void *ctx, struct err *e)
     return 0;
 }
 
+static int owner_hold(void *ctx, struct err *e)
+{
+    (void)ctx;
+    (void)e;
+    t.held = true;
+    return 0;
+}
+
+static int owner_release(void *ctx, struct err *e)
+{
+    (void)ctx;
+    if (!t.held)
+        return err_set(e, ERR_STATE, "nothing is held");
+    t.held = false;
+    return 0;
+}
+
+#define EVENTS 20
+
+static size_t owner_history(void *ctx, uint32_t *from, struct event *out, size_t max)
+{
+    size_t n = 0;
+
+    (void)ctx;
+    for (uint32_t i = *from; i < EVENTS && n < max; i++, n++) {
+        out[n] = (struct event){.when_s = 1 + i, .slot = 'B', .code = ERR_APP};
+        memset(out[n].what, '"', sizeof out[n].what - 1); /* doubled in JSON: as long as they get */
+        memset(out[n].version, '"', sizeof out[n].version - 1);
+        memset(out[n].text, '"', sizeof out[n].text - 1);
+        memset(&out[n].digest, 0xff, sizeof out[n].digest);
+    }
+    return n;
+}
+
 static int port_open(const char *path, uint32_t baud, int *fd, struct err *e)
 {
     (void)baud;
@@ -89,6 +124,9 @@ static struct ctl_owner owner = {.status = owner_status,
                                  .update = owner_update,
                                  .confirm = owner_confirm,
                                  .rollback = owner_rollback,
+                                 .hold = owner_hold,
+                                 .release = owner_release,
+                                 .history = owner_history,
                                  .log = &t.log};
 
 static void stop(void *ctx)
@@ -193,6 +231,10 @@ static void test_verbs(void **state)
         {"{\"v\":1,\"cmd\":\"why\"} \r\n", ""},
         {"{\"v\":1,\"cmd\":\"update\",\"later\":[1]}\n", ""},
         {"{\"v\":1,\"cmd\":\"confirm\"}\n", "state"},
+        {"{\"v\":1,\"cmd\":\"release\"}\n", "state"},
+        {"{\"v\":1,\"cmd\":\"hold\"}\n", ""},
+        {"{\"v\":1,\"cmd\":\"release\"}\n", ""},
+        {"{\"v\":1,\"cmd\":\"history\",\"from\":1e99}\n", "format"},
         {"{\"v\":1,\"cmd\":\"explode\"}\n", "unsupported"},
         {"{\"v\":2,\"cmd\":\"rollback\"}\n", "unsupported"},
         {"{\"v\":\"1\",\"cmd\":\"rollback\"}\n", "format"},
@@ -379,6 +421,38 @@ static void test_logs(void **state)
     close(fd);
 }
 
+/* Chunk by chunk, each of events as long as they can get. */
+static void test_history(void **state)
+{
+    double from = 0;
+    int fd = client();
+    int seen = 0;
+
+    (void)state;
+    for (int more = 1; more;) {
+        const cJSON *event;
+        char line[80];
+        cJSON *o;
+
+        snprintf(line, sizeof line, "{\"v\":1,\"cmd\":\"history\",\"from\":%.0f}\n", from);
+        say(fd, line);
+        o = answer(fd);
+        assert_true(cJSON_IsTrue(cJSON_GetObjectItem(o, "ok")));
+        assert_true(strlen(answer_text) <= CTL_RESPONSE_MAX);
+        more = cJSON_GetArraySize(cJSON_GetObjectItem(o, "history"));
+        cJSON_ArrayForEach(event, cJSON_GetObjectItem(o, "history"))
+        {
+            assert_int_equal(cJSON_GetObjectItem(event, "when_s")->valueint, ++seen);
+            assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(event, "cause")), "app");
+            assert_int_equal(strlen(cJSON_GetStringValue(cJSON_GetObjectItem(event, "text"))), 159);
+        }
+        from = cJSON_GetObjectItem(o, "next")->valuedouble;
+        cJSON_Delete(o);
+    }
+    assert_int_equal(seen, EVENTS);
+    close(fd);
+}
+
 static void test_worst_log_fits(void **state)
 {
     char bytes[CTL_LOG_CHUNK_MAX * 2];
@@ -523,6 +597,7 @@ int main(void)
         SOCKET_TEST(test_client_that_vanishes),
         SOCKET_TEST(test_second_agent),
         SOCKET_TEST(test_logs),
+        SOCKET_TEST(test_history),
         SOCKET_TEST(test_worst_log_fits),
         LINE_TEST(test_line),
         LINE_TEST(test_repeated_question_is_done_once),

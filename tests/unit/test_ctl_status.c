@@ -68,8 +68,7 @@ static void worst(char c)
     s.now_s = s.last_poll_s = s.next_poll_in_s = s.last_failure.when_s = 999999999999999;
     s.uptime_s = s.app.up_s = s.slot_bytes_written = s.app.last_exit.ran_ms = 999999999999999;
     s.booted = SLOT_A;
-    s.plain_http = true;
-    s.unsigned_ok = true;
+    s.plain_http = s.held = s.unsigned_ok = true;
     s.app.pid = 2147483647;
     s.app.last_exit.valid = true;
     s.app.last_exit.by_signal = false;
@@ -165,6 +164,46 @@ static void test_fields(void **state)
     assert_true(get(o, "flash", "slot_bytes_written")->valuedouble == 123456789);
     assert_int_equal(cJSON_GetArraySize(get(o, "roles", NULL)), 1);
     cJSON_Delete(o);
+}
+
+static void test_hold_is_said(void **state)
+{
+    cJSON *o;
+
+    (void)state;
+    typical();
+    s.held = true;
+    o = parsed();
+    assert_true(cJSON_IsTrue(get(o, "update", "held")));
+    cJSON_Delete(o);
+    render(render_status);
+    assert_says("update    idle, HELD; last poll");
+}
+
+/* With a cause, which may take more lines, and without. */
+static void test_event(void **state)
+{
+    struct event event = {.when_s = 1000000, .slot = 'B', .what = "trial", .version = "v3", .code = ERR_APP};
+    struct json j;
+
+    (void)state;
+    memset(event.text, 'x', sizeof event.text - 1);
+    for (int i = 0; i < 2; i++) {
+        cJSON *root = json_start(&j);
+        cJSON *o;
+        FILE *out = fmemopen(page, sizeof page - 1, "w");
+
+        memset(page, 0, sizeof page);
+        status_event_add(&j, root, &event);
+        assert_true(json_finish(&j, json, sizeof json) > 0);
+        o = cJSON_Parse(json);
+        render_event(o, out);
+        fclose(out);
+        cJSON_Delete(o);
+        assert_fits(RENDER_COLUMNS, i == 0 ? 4 : 1);
+        assert_says("1970-01-12 13:46:40 UTC  B  trial      v3 ?\n");
+        event.code = 0;
+    }
 }
 
 static void test_unknowns_are_null(void **state)
@@ -335,6 +374,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_hold_is_said),
+        cmocka_unit_test(test_event),
         cmocka_unit_test(test_unknowns_are_null),
         cmocka_unit_test(test_worst_lengths_fit_an_answer),
         cmocka_unit_test(test_safe_strings),
