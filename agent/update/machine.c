@@ -11,6 +11,8 @@
 #define FIRST_POLL_MAX_S 10
 #define BACKOFF_MAX_S 3600
 
+_Static_assert(WORKER_ROLE_CNT <= STATE_ROLE_MAX, "the peaks of all roles can be kept");
+
 static void machine_event(struct machine *m, enum machine_event ev);
 
 static struct slot_record *booted_slot(struct machine *m)
@@ -215,6 +217,7 @@ static enum machine_state act_installed(struct machine *m)
     s->app = d->app;
     s->app_cnt = d->app.arg_cnt > 0;
     m->store.state.slot_bytes_written += d->bytes_written;
+    memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
     if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_save(&m->store, &m->cause) < 0 ||
         activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
@@ -515,6 +518,7 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     state_open(&m->store, board.store, conf->agent.state_dir);
     history_open(&m->history, board.store, conf->agent.state_dir);
     worker_init(&m->worker, loop, conf_path, &owner);
+    memcpy(m->worker.peak_kib, m->store.state.peak_kib, sizeof m->worker.peak_kib);
     app_init(&m->app, loop, &conf->app, conf->update.stable_s, CONFIG_APP_CRASH_BUDGET, on_app, m);
     rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
     if (rc == 0)

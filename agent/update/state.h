@@ -13,6 +13,7 @@
 #include "update/record.h"
 
 #define STATE_FAILED_MAX 8
+#define STATE_ROLE_MAX 4
 
 struct state_failure {
     int32_t code; /* enum err_code or a negative errno; 0: none */
@@ -30,6 +31,7 @@ struct state {
     uint64_t slot_bytes_written;
     uint32_t writes; /* of records, for life */
     uint32_t held;   /* 1: no new version until a person releases it */
+    uint32_t peak_kib[STATE_ROLE_MAX]; /* struct worker's, as of the last install */
 };
 
 enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD };

@@ -27,6 +27,13 @@ static const struct {
     [WORKER_DECODE] = {"decode", CONFIG_MEM_DECODE_KB},
 };
 
+/* The last one; no two workers run at a time. */
+static union {
+    struct stage_progress progress;
+    struct fetch_resolved resolved;
+    struct stage_done done;
+} report;
+
 const char *worker_role_name(enum worker_role r)
 {
     return roles[r].name;
@@ -133,28 +140,41 @@ static void roles_kill(struct worker *w)
             kill(w->pids[i], SIGKILL);
 }
 
-void worker_cancel(struct worker *w)
+static void worker_end(struct worker *w, enum worker_end end)
 {
-    w->ended = true;
+    w->end = end;
     channels_close(w);
     roles_kill(w);
 }
 
+void worker_cancel(struct worker *w)
+{
+    worker_end(w, WORKER_TOLD);
+}
+
 static void worker_fail(struct worker *w, const struct err *cause)
 {
-    if (w->ended)
+    if (w->end != WORKER_RUNS)
         return;
-    worker_cancel(w);
-    w->owner.failed(w->owner.ctx, cause);
+    w->cause = *cause;
+    worker_end(w, WORKER_FAILED);
+}
+
+static void owner_tell(struct worker *w)
+{
+    enum worker_end end = w->end;
+
+    w->end = WORKER_TOLD;
+    if (end == WORKER_RESOLVED)
+        w->owner.resolved(w->owner.ctx, &report.resolved);
+    else if (end == WORKER_DONE)
+        w->owner.done(w->owner.ctx, &report.done);
+    else if (end == WORKER_FAILED)
+        w->owner.failed(w->owner.ctx, &w->cause);
 }
 
 static int report_handle(struct worker *w, struct err *e)
 {
-    static union {
-        struct stage_progress progress;
-        struct fetch_resolved resolved;
-        struct stage_done done;
-    } u;
     struct frame head;
     int rc = frame_read_head(w->report_fd, &head, e);
 
@@ -162,24 +182,20 @@ static int report_handle(struct worker *w, struct err *e)
         return rc;
     switch (head.type) {
     case FRAME_PROGRESS:
-        rc = frame_read_fixed(w->report_fd, &head, &u.progress, sizeof u.progress, e);
+        rc = frame_read_fixed(w->report_fd, &head, &report.progress, sizeof report.progress, e);
         if (rc == 0)
-            w->owner.progress(w->owner.ctx, &u.progress);
+            w->owner.progress(w->owner.ctx, &report.progress);
         return rc;
     case FRAME_RESOLVED:
-        rc = frame_read_fixed(w->report_fd, &head, &u.resolved, sizeof u.resolved, e);
-        if (rc < 0)
-            return rc;
-        worker_cancel(w);
-        w->owner.resolved(w->owner.ctx, &u.resolved);
-        return 0;
+        rc = frame_read_fixed(w->report_fd, &head, &report.resolved, sizeof report.resolved, e);
+        if (rc == 0)
+            worker_end(w, WORKER_RESOLVED);
+        return rc;
     case FRAME_DONE:
-        rc = frame_read_fixed(w->report_fd, &head, &u.done, sizeof u.done, e);
-        if (rc < 0)
-            return rc;
-        worker_cancel(w);
-        w->owner.done(w->owner.ctx, &u.done);
-        return 0;
+        rc = frame_read_fixed(w->report_fd, &head, &report.done, sizeof report.done, e);
+        if (rc == 0)
+            worker_end(w, WORKER_DONE);
+        return rc;
     case FRAME_ERR:
         return frame_read_err(w->report_fd, &head, e);
     default:
@@ -205,7 +221,7 @@ static int started(struct worker *w, int rc, int report_fd, const struct err *e)
         roles_kill(w);
         return rc;
     }
-    w->ended = false;
+    w->end = WORKER_RUNS;
     w->report_fd = report_fd;
     loop_fd_add(w->loop, report_fd, POLLIN, report_ready, w);
     return 0;
@@ -268,14 +284,14 @@ static void reporter_ended(struct worker *w, enum worker_role role, int status)
 {
     struct err e = {0};
 
-    while (!w->ended && w->report_fd >= 0) {
+    while (w->end == WORKER_RUNS && w->report_fd >= 0) {
         struct pollfd more = {.fd = w->report_fd, .events = POLLIN};
 
         if (IO_RETRY(poll(&more, 1, 0)) <= 0 || !(more.revents & POLLIN))
             break;
         report_ready(w, POLLIN);
     }
-    if (w->ended)
+    if (w->end != WORKER_RUNS)
         return;
     if (WIFSIGNALED(status))
         err_set(&e, ERR_PEER, "%s was ended by signal %d", roles[role].name, WTERMSIG(status));
@@ -296,6 +312,8 @@ bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib)
             w->peak_kib[i] = (uint32_t)maxrss_kib;
         if (role == WORKER_STAGE || (role == WORKER_FETCH && w->request_fd >= 0))
             reporter_ended(w, role, status);
+        if (!worker_busy(w))
+            owner_tell(w);
         return true;
     }
     return false;

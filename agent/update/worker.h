@@ -16,9 +16,13 @@
 #include "oci/fetch.h"
 #include "update/stage.h"
 
+/* WORKER_TOLD: the owner knows, or there never was a worker. */
+enum worker_end { WORKER_TOLD = 0, WORKER_RUNS, WORKER_RESOLVED, WORKER_DONE, WORKER_FAILED };
+
 enum worker_role { WORKER_FETCH = 0, WORKER_STAGE, WORKER_DECODE, WORKER_ROLE_CNT };
 
-/* What the owner is told. Every worker that was started ends in exactly one of the last three. */
+/* What the owner is told. Every worker that was started and not cancelled ends in exactly one of the last three, told
+ * when its last process is gone: from then on nobody writes to the slot, and its peaks are known. */
 struct worker_owner {
     void *ctx;
     void (*progress)(void *ctx, const struct stage_progress *p);
@@ -34,7 +38,8 @@ struct worker {
     pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
     int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
     int request_fd;              /* to fetch in a poll; -1 */
-    bool ended;                  /* the owner was told the end */
+    enum worker_end end;
+    struct err cause;                   /* of WORKER_FAILED */
     uint32_t peak_kib[WORKER_ROLE_CNT]; /* highest resident size seen, over all runs */
 };
 
