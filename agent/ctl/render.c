@@ -185,6 +185,8 @@ static struct words booted_version(const cJSON *status)
     const cJSON *booted = slot_by_name(status, text(status, "booted"));
     const char *name = text(booted, "version");
 
+    if (!cJSON_IsTrue(member(booted, "known")))
+        return words("the system as flashed");
     return name[0] != '\0' ? words("%.24s", name) : digest_short(text(booted, "digest"));
 }
 
@@ -303,8 +305,11 @@ static void board_lines(const cJSON *status, FILE *out)
     const char *digest = text(follow, "digest");
     const cJSON *slot = slot_by_digest(status, digest);
 
-    line(out, "board", "%.24s  up %s (last reset: %.15s)", text(status, "board"),
-         duration(number(status, "uptime_s")).s, text(status, "reset_cause"));
+    int64_t watchdog = number(status, "watchdog_s");
+
+    line(out, "board", "%.24s  up %s, last reset: %.15s, watchdog: %s", text(status, "board"),
+         duration(number(status, "uptime_s")).s, text(status, "reset_cause"),
+         watchdog > 0 ? duration(watchdog).s : "none");
     line(out, "device", "%.40s  agent %.23s", text(status, "device_id"), text(status, "agent_version"));
     image_line(follow, out);
     if (digest[0] != '\0')
@@ -344,7 +349,7 @@ static void slot_lines(const cJSON *status, FILE *out)
                  text(slot, "version"), digest_short(text(slot, "digest")).s,
                  (long long)number(slot, "tries_left"));
         else
-            line(out, label.s, "%.15s", text(slot, "state"));
+            line(out, label.s, "%.15s%sas flashed", booted ? text(slot, "state") : "", booted ? "   " : "");
     }
 }
 

@@ -32,6 +32,7 @@ static void board_add(struct json *j, cJSON *to, const struct status *s)
     json_put_text(j, to, "device_id", s->device_id);
     json_put_text(j, to, "reset_cause", s->reset_cause);
     json_put_integer(j, to, "uptime_s", (int64_t)s->uptime_s);
+    json_put_integer(j, to, "watchdog_s", s->watchdog_s);
 }
 
 static void follow_add(struct json *j, cJSON *to, const struct status *s)

@@ -27,7 +27,7 @@ struct status_slot {
 struct status_role { /* a process of the agent */
     char name[8];
     uint32_t limit_kib; /* ceiling of its anonymous memory */
-    uint32_t peak_kib;  /* highest resident size seen; 0: has not run */
+    uint32_t peak_kib;  /* highest resident size seen, of the worker's roles ever; 0: has not run */
 };
 
 struct status {
@@ -36,7 +36,8 @@ struct status {
     char board[32];
     char device_id[64];
     char reset_cause[16];
-    uint64_t uptime_s; /* of the board */
+    uint64_t uptime_s;   /* of the board */
+    uint32_t watchdog_s; /* its time-out; 0: none runs */
 
     char image[520];  /* host/repository:tag followed */
     bool plain_http;  /* said aloud */

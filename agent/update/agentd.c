@@ -122,6 +122,7 @@ static void on_status(void *ctx, struct status *out)
     snprintf(out->reset_cause, sizeof out->reset_cause, "%s", causes[board.reset->cause()]);
     out->now_s = board.clock->wall_s();
     out->uptime_s = board.clock->boot_ms() / 1000;
+    out->watchdog_s = d->watchdog_fd >= 0 ? d->watchdog_s : 0;
     snprintf(out->roles[0].name, sizeof out->roles[0].name, "agentd");
     out->roles[0].limit_kib = CONFIG_MEM_AGENTD_KB;
     out->roles[0].peak_kib = own_peak_kib();

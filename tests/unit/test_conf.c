@@ -77,7 +77,7 @@ static void empty_file_gives_defaults(void **state)
     assert_string_equal(conf.control.serial, "");
     assert_int_equal(conf.control.serial_baud, 115200);
     assert_string_equal(conf.agent.state_dir, "/data/slipway");
-    assert_int_equal(conf.agent.watchdog_s, 0);
+    assert_int_equal(conf.agent.watchdog_s, 60);
     assert_int_equal(conf.agent.worker_uid, 65534);
 }
 

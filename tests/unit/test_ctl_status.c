@@ -28,6 +28,7 @@ static void typical(void)
         .device_id = "3f2a91c07d55",
         .reset_cause = "software",
         .uptime_s = 751,
+        .watchdog_s = 60,
         .image = "registry.example.com/fleet/web:stable",
         .state = "idle",
         .last_poll_s = 999988,
@@ -260,8 +261,28 @@ static void test_page_of_a_healthy_board(void **state)
     assert_fits(RENDER_COLUMNS, RENDER_LINES);
     assert_memory_equal(page, "OK: v2 runs from slot B.\n", 25);
     assert_says("slot B *  active");
+    assert_says("watchdog: 60 s");
     assert_says("last poll 12 s ago, next in 288 s");
     assert_says("sha256:91bc00000000, in slot B");
+}
+
+/* From the factory: nobody knows a version, and a board without a watchdog says so. */
+static void test_page_of_a_board_as_flashed(void **state)
+{
+    (void)state;
+    typical();
+    s.booted = SLOT_A;
+    s.watchdog_s = 0;
+    for (int i = 0; i < SLOT_CNT; i++)
+        s.slots[i] = (struct status_slot){0};
+    snprintf(s.slots[0].state, sizeof s.slots[0].state, "active");
+    snprintf(s.slots[1].state, sizeof s.slots[1].state, "empty");
+    render(render_status);
+    assert_fits(RENDER_COLUMNS, RENDER_LINES);
+    assert_memory_equal(page, "OK: the system as flashed runs from slot A.\n", 44);
+    assert_says("watchdog: none");
+    assert_says("slot A *  active   as flashed");
+    assert_says("slot B    as flashed");
 }
 
 static void test_fall_back_is_said_first(void **state)
@@ -379,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_unknowns_are_null),
         cmocka_unit_test(test_worst_lengths_fit_an_answer),
         cmocka_unit_test(test_safe_strings),
+        cmocka_unit_test(test_page_of_a_board_as_flashed),
         cmocka_unit_test(test_page_of_a_healthy_board),
         cmocka_unit_test(test_fall_back_is_said_first),
         cmocka_unit_test(test_failing),
