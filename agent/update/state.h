@@ -29,8 +29,8 @@ struct state {
     struct digest failed[STATE_FAILED_MAX]; /* digests not to be tried again by themselves */
     struct state_failure failure;           /* the last one */
     uint64_t slot_bytes_written;
-    uint32_t writes; /* of records, for life */
-    uint32_t held;   /* 1: no new version until a person releases it */
+    uint32_t writes;                   /* of records, for life */
+    uint32_t held;                     /* 1: no new version until a person releases it */
     uint32_t peak_kib[STATE_ROLE_MAX]; /* struct worker's, as of the last install */
 };
 
