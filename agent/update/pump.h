@@ -27,6 +27,7 @@ struct pump {
     struct digest got;       /* PUMP_DONE */
     uint32_t media;          /* PUMP_DONE: what the transport called the body */
     uint64_t bytes_total;    /* of all blobs so far */
+    uint64_t bytes_hashed;   /* the same, and what decode hashed of them */
     void (*tick)(void *ctx); /* called now and then while bytes move */
     void *tick_ctx;
     uint8_t piece[PUMP_PIECE];
@@ -35,7 +36,8 @@ struct pump {
 void pump_init(struct pump *p, int body_fd, int raw_fd, int entries_fd);
 /* A request was sent to fetch and a job to decode: move the body from now on, at most size_max bytes. */
 void pump_begin(struct pump *p, uint64_t size_max);
-/* Move what is left of the body, throw away what decode says meanwhile, and compare its digest with `want`. */
+/* Move what is left of the body, throw away what decode says meanwhile, and compare its digest with `want`; NULL: it
+ * was asked for by name, and may be anything. */
 int pump_finish(struct pump *p, const struct digest *want, struct err *e);
 
 #endif

@@ -13,7 +13,7 @@
 #include "slot/disk.h"
 #include "slot/tree.h"
 #include "stream/job.h"
-#include "update/pump.h"
+#include "update/talk.h"
 
 #define PROGRESS_MS 500
 #define MANIFEST_MAX ((uint64_t)CONFIG_OCI_JSON_MAX_KB * 1024)
@@ -31,7 +31,6 @@ struct stage {
     struct oci_config config;
     struct stage_progress progress;
     uint64_t progress_at_ms;
-    uint64_t bytes_hashed;
     uint64_t content_max;
 };
 
@@ -59,94 +58,6 @@ static void phase_enter(struct stage *s, enum stage_phase phase)
     progress_send(s);
 }
 
-/* Ask fetch for a body and decode to do `job` with it. */
-static int transfer_begin(struct stage *s, const struct fetch_request *request, const struct job *job,
-                          struct err *e)
-{
-    int rc = frame_write(STAGE_FD_REQUEST, FRAME_REQUEST, request, sizeof *request, e);
-
-    if (rc == 0)
-        rc = frame_write(STAGE_FD_RAW, FRAME_JOB, job, sizeof *job, e);
-    if (rc == 0)
-        pump_begin(&s->pump, request->size);
-    return rc;
-}
-
-static int head_read(struct stage *s, struct frame *head, struct err *e)
-{
-    return s->pump.entries.read(&s->pump.entries, head, sizeof *head, e);
-}
-
-/* Read a payload of a fixed size; the head has come. */
-static int fixed_read(struct stage *s, const struct frame *head, void *out, uint32_t len, struct err *e)
-{
-    if (head->len != len)
-        return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
-    return s->pump.entries.read(&s->pump.entries, out, len, e);
-}
-
-/* decode refused the blob. When the blob is not what it was asked for by, that is the better reason. */
-static int job_refused(struct stage *s, const struct frame *head, const struct digest *want, struct err *e)
-{
-    struct err refusal, finish;
-    int rc = fixed_read(s, head, &refusal, sizeof refusal, e);
-
-    if (rc < 0)
-        return rc;
-    refusal.text[sizeof refusal.text - 1] = '\0';
-    rc = pump_finish(&s->pump, want, &finish);
-    if (rc < 0) {
-        *e = finish;
-        return rc;
-    }
-    return err_set(e, refusal.code < 0 ? refusal.code : ERR_PEER, "%s", refusal.text);
-}
-
-static int job_end_read(struct stage *s, const struct frame *head, const struct digest *want, struct err *e)
-{
-    struct job_end end;
-    int rc;
-
-    if (head->type == FRAME_ERR)
-        return job_refused(s, head, want, e);
-    if (head->type != FRAME_JOB_END)
-        return err_set(e, ERR_PEER, "decode sent frame %u at the end of a job", head->type);
-    rc = fixed_read(s, head, &end, sizeof end, e);
-    if (rc < 0)
-        return rc;
-    s->bytes_hashed += end.tar_len;
-    rc = pump_finish(&s->pump, want, e);
-    s->bytes_hashed += s->pump.hash.len;
-    return rc;
-}
-
-/* Fetch a JSON document and have decode parse it into `out`. Believed only once its digest matched. */
-static int document_get(struct stage *s, enum job_kind kind, const struct fetch_request *request,
-                        uint32_t media, void *out, uint32_t len, struct err *e)
-{
-    struct job job = {.kind = kind, .codec = CODEC_NONE, .media = media, .size = request->size};
-    struct frame head;
-    int rc = transfer_begin(s, request, &job, e);
-
-    if (rc == 0)
-        rc = head_read(s, &head, e);
-    if (rc < 0)
-        return rc;
-    if (head.type == FRAME_ERR)
-        return job_refused(s, &head, &request->digest, e);
-    if (head.type != FRAME_RESULT)
-        return err_set(e, ERR_PEER, "decode sent frame %u where a result was expected", head.type);
-    rc = fixed_read(s, &head, out, len, e);
-    if (rc == 0)
-        rc = head_read(s, &head, e);
-    if (rc == 0)
-        rc = job_end_read(s, &head, &request->digest, e);
-    if (rc == 0 && media != MEDIA_UNKNOWN && s->pump.media != media)
-        return err_set(e, ERR_POLICY, "registry calls it %s, want %s",
-                       oci_media_name((enum oci_media)s->pump.media), oci_media_name((enum oci_media)media));
-    return rc;
-}
-
 static int image_resolve(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
 {
     struct fetch_request request = {.kind = FETCH_MANIFEST, .digest = *digest, .size = MANIFEST_MAX};
@@ -155,7 +66,7 @@ static int image_resolve(struct stage *s, const struct digest *digest, uint32_t 
 
     s->choice = (struct oci_index_choice){.digest = *digest, .size = MANIFEST_MAX, .media = media};
     if (media == MEDIA_OCI_INDEX || media == MEDIA_DOCKER_INDEX) {
-        rc = document_get(s, JOB_INDEX, &request, media, &s->choice, sizeof s->choice, e);
+        rc = talk_document(&s->pump, JOB_INDEX, &request, media, &s->choice, sizeof s->choice, e);
         if (rc < 0)
             return err_prefix(e, "index");
         if (s->choice.size > MANIFEST_MAX)
@@ -164,7 +75,7 @@ static int image_resolve(struct stage *s, const struct digest *digest, uint32_t 
         request.digest = s->choice.digest;
         request.size = s->choice.size;
     }
-    rc = document_get(s, JOB_MANIFEST, &request, s->choice.media, m, sizeof *m, e);
+    rc = talk_document(&s->pump, JOB_MANIFEST, &request, s->choice.media, m, sizeof *m, e);
     if (rc < 0)
         return err_prefix(e, "manifest");
     if (m->layer_cnt == 0 || m->layer_cnt > CONFIG_OCI_LAYER_MAX)
@@ -173,7 +84,7 @@ static int image_resolve(struct stage *s, const struct digest *digest, uint32_t 
     if (m->config.size > MANIFEST_MAX)
         return err_set(e, ERR_LIMIT, "config of %" PRIu64 " bytes, this build takes %" PRIu64, m->config.size,
                        MANIFEST_MAX);
-    rc = document_get(s, JOB_CONFIG, &request, MEDIA_UNKNOWN, &s->config, sizeof s->config, e);
+    rc = talk_document(&s->pump, JOB_CONFIG, &request, MEDIA_UNKNOWN, &s->config, sizeof s->config, e);
     if (rc < 0)
         return err_prefix(e, "config");
     if (s->config.diff_cnt != m->layer_cnt)
@@ -201,7 +112,7 @@ static int layer_begin(struct stage *s, uint32_t i, struct err *e)
     snprintf(job.only, sizeof job.only, "%s", s->config.disk);
     s->progress.layer = s->manifest.layer_cnt - i;
     s->progress.layer_cnt = s->manifest.layer_cnt;
-    return transfer_begin(s, &request, &job, e);
+    return talk_begin(&s->pump, &request, &job, e);
 }
 
 /* Give each entry of the layer to `apply`. */
@@ -214,11 +125,11 @@ static int layer_stream(struct stage *s, uint32_t i,
     while (rc == 0) {
         struct content content = {.pipe = &s->pump.entries};
 
-        rc = head_read(s, &head, e);
+        rc = talk_head(&s->pump, &head, e);
         if (rc < 0)
             return rc;
         if (head.type != FRAME_ENTRY)
-            return job_end_read(s, &head, &s->manifest.layers[i].digest, e);
+            return talk_end(&s->pump, &head, &s->manifest.layers[i].digest, e);
         rc = entry_read(&s->pump.entries, &head, &s->entry, e);
         if (rc < 0)
             return rc;
@@ -340,7 +251,7 @@ static void done_send(struct stage *s, struct err *e)
     done.bytes_fetched = s->pump.bytes_total;
     done.bytes_written = s->conf->slots.disk ? s->disk.len : stats.bytes_written;
     done.nodes = stats.nodes;
-    done.bytes_hashed = s->bytes_hashed;
+    done.bytes_hashed = s->pump.bytes_hashed;
     if (frame_write(STAGE_FD_REPORT, FRAME_DONE, &done, sizeof done, e) < 0)
         log_error("%s", e->text);
 }

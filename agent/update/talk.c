@@ -1,0 +1,89 @@
+#include "update/talk.h"
+
+#include "oci/image.h"
+#include "update/stage.h"
+
+int talk_begin(struct pump *p, const struct fetch_request *request, const struct job *job, struct err *e)
+{
+    int rc = frame_write(STAGE_FD_REQUEST, FRAME_REQUEST, request, sizeof *request, e);
+
+    if (rc == 0)
+        rc = frame_write(p->raw_fd, FRAME_JOB, job, sizeof *job, e);
+    if (rc == 0)
+        pump_begin(p, request->size);
+    return rc;
+}
+
+int talk_head(struct pump *p, struct frame *head, struct err *e)
+{
+    return p->entries.read(&p->entries, head, sizeof *head, e);
+}
+
+/* Read a payload of a fixed size; the head has come. */
+static int fixed_read(struct pump *p, const struct frame *head, void *out, uint32_t len, struct err *e)
+{
+    if (head->len != len)
+        return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
+    return p->entries.read(&p->entries, out, len, e);
+}
+
+/* decode refused the blob. When the blob is not what it was asked for by, that is the better reason. */
+static int job_refused(struct pump *p, const struct frame *head, const struct digest *want, struct err *e)
+{
+    struct err refusal, finish;
+    int rc = fixed_read(p, head, &refusal, sizeof refusal, e);
+
+    if (rc < 0)
+        return rc;
+    refusal.text[sizeof refusal.text - 1] = '\0';
+    rc = pump_finish(p, want, &finish);
+    if (rc < 0) {
+        *e = finish;
+        return rc;
+    }
+    return err_set(e, refusal.code < 0 ? refusal.code : ERR_PEER, "%s", refusal.text);
+}
+
+int talk_end(struct pump *p, const struct frame *head, const struct digest *want, struct err *e)
+{
+    struct job_end end;
+    int rc;
+
+    if (head->type == FRAME_ERR)
+        return job_refused(p, head, want, e);
+    if (head->type != FRAME_JOB_END)
+        return err_set(e, ERR_PEER, "decode sent frame %u at the end of a job", head->type);
+    rc = fixed_read(p, head, &end, sizeof end, e);
+    if (rc < 0)
+        return rc;
+    p->bytes_hashed += end.tar_len;
+    return pump_finish(p, want, e);
+}
+
+int talk_document(struct pump *p, enum job_kind kind, const struct fetch_request *request, uint32_t media,
+                  void *out, uint32_t len, struct err *e)
+{
+    bool by_digest = request->kind == FETCH_MANIFEST || request->kind == FETCH_BLOB;
+    const struct digest *want = by_digest ? &request->digest : NULL;
+    struct job job = {.kind = kind, .codec = CODEC_NONE, .media = media, .size = request->size};
+    struct frame head;
+    int rc = talk_begin(p, request, &job, e);
+
+    if (rc == 0)
+        rc = talk_head(p, &head, e);
+    if (rc < 0)
+        return rc;
+    if (head.type == FRAME_ERR)
+        return job_refused(p, &head, want, e);
+    if (head.type != FRAME_RESULT)
+        return err_set(e, ERR_PEER, "decode sent frame %u where a result was expected", head.type);
+    rc = fixed_read(p, &head, out, len, e);
+    if (rc == 0)
+        rc = talk_head(p, &head, e);
+    if (rc == 0)
+        rc = talk_end(p, &head, want, e);
+    if (rc == 0 && media != MEDIA_UNKNOWN && p->media != media)
+        return err_set(e, ERR_POLICY, "registry calls it %s, want %s", oci_media_name((enum oci_media)p->media),
+                       oci_media_name((enum oci_media)media));
+    return rc;
+}
