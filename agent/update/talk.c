@@ -83,7 +83,7 @@ int talk_document(struct pump *p, enum job_kind kind, const struct fetch_request
     if (rc == 0)
         rc = talk_end(p, &head, want, e);
     if (rc == 0 && media != MEDIA_UNKNOWN && p->media != media)
-        return err_set(e, ERR_POLICY, "registry calls it %s, want %s", oci_media_name((enum oci_media)p->media),
-                       oci_media_name((enum oci_media)media));
+        return err_set(e, ERR_POLICY, "registry calls it %s, want %s",
+                       oci_media_name((enum oci_media)p->media), oci_media_name((enum oci_media)media));
     return rc;
 }
