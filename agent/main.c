@@ -13,8 +13,6 @@
 #include "update/agentd.h"
 #include "update/stage.h"
 
-#define CONF_DEFAULT "/etc/slipway/agent.conf"
-
 struct arguments {
     const char *conf;
     enum slot_id slot;

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "base/word.h"
 
 #define CONF_FILE_MAX (16 * 1024)
-#define NAME_MAX_LEN 24
 #define STR_(x) #x
 #define STR(x) STR_(x)
 
@@ -413,34 +413,6 @@ static int presets_put(struct conf *c, struct err *e)
 
 /* --- names --------------------------------------------------------------------------------------------------------- */
 
-/* Edit distance of two names: insertions, deletions and replacements. Long names are far from any. */
-static unsigned name_distance(const char *a, const char *b)
-{
-    size_t a_len = strlen(a), b_len = strlen(b);
-    unsigned row[NAME_MAX_LEN + 1];
-
-    if (a_len > NAME_MAX_LEN || b_len > NAME_MAX_LEN)
-        return NAME_MAX_LEN;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = (unsigned)j;
-    for (size_t i = 1; i <= a_len; i++) {
-        unsigned diagonal = row[0];
-
-        row[0] = (unsigned)i;
-        for (size_t j = 1; j <= b_len; j++) {
-            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[b_len];
-}
-
 static const char *name_of(const struct key *k, bool section)
 {
     return section ? k->section : k->name;
@@ -454,7 +426,7 @@ static const char *name_nearest(const char *name, const char *section)
 
     for (size_t i = 0; i < KEY_CNT; i++) {
         const char *candidate = name_of(&keys[i], !section);
-        unsigned distance = name_distance(name, candidate);
+        unsigned distance = word_distance(name, candidate);
 
         if ((section && strcmp(keys[i].section, section)) || distance >= least)
             continue;

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 
+#define CONF_DEFAULT "/etc/slipway/agent.conf"
 #define CONF_PATH_MAX 192
 #define CONF_HOST_MAX 128
 #define CONF_MIRROR_MAX 4
