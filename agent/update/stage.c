@@ -251,6 +251,7 @@ static void done_send(struct stage *s, struct err *e)
     done.bytes_fetched = s->pump.bytes_total;
     done.bytes_written = s->conf->slots.disk ? s->disk.len : stats.bytes_written;
     done.nodes = stats.nodes;
+    done.hash_kib_s = hash_engine_speed();
     done.bytes_hashed = s->pump.bytes_hashed;
     if (frame_write(STAGE_FD_REPORT, FRAME_DONE, &done, sizeof done, e) < 0)
         log_error("%s", e->text);

@@ -44,6 +44,7 @@ struct stage_done {         /* FRAME_DONE: the slot holds the image, was read ba
     uint64_t bytes_fetched;
     uint64_t bytes_written;
     uint32_t nodes;
+    uint32_t hash_kib_s;   /* of stage's engine, as measured at its start */
     uint64_t bytes_hashed; /* by stage and decode together */
 };
 
