@@ -1,3 +1,7 @@
+/* For the window that a frame asks for, and for lz4's error codes */
+#define ZSTD_STATIC_LINKING_ONLY
+#define LZ4F_STATIC_LINKING_ONLY
+
 #include "stream/codec.h"
 
 #include <lz4frame.h>
@@ -32,14 +36,6 @@ struct unpack *unpack_new(void)
     if (!u)
         return NULL;
     if (IS_ENABLED(CONFIG_CODEC_GZIP) && inflateInit2(&u->gzip, GZIP_ONLY + MAX_WBITS) != Z_OK)
-        return NULL;
-    if (IS_ENABLED(CONFIG_CODEC_ZSTD)) {
-        u->zstd = ZSTD_createDCtx();
-        if (!u->zstd ||
-            ZSTD_isError(ZSTD_DCtx_setParameter(u->zstd, ZSTD_d_windowLogMax, CONFIG_ZSTD_WINDOW_LOG_MAX)))
-            return NULL;
-    }
-    if (IS_ENABLED(CONFIG_CODEC_LZ4) && LZ4F_isError(LZ4F_createDecompressionContext(&u->lz4, LZ4F_VERSION)))
         return NULL;
     return u;
 }
@@ -92,12 +88,22 @@ static ssize_t gzip_step(struct unpack *u, struct err *e)
     return (ssize_t)(OUT_LEN - u->gzip.avail_out);
 }
 
-static ssize_t zstd_failed(size_t rc, struct err *e)
+/* The frame's header lies where the refused call began, but for one that a read cut in two. */
+static ssize_t window_refused(const struct unpack *u, struct err *e)
+{
+    ZSTD_frameHeader head;
+
+    if (ZSTD_getFrameHeader(&head, u->in + u->at, u->len - u->at) != 0)
+        head.windowSize = 0;
+    return err_set(e, ERR_LIMIT, "zstd: window of %llu KB, this build takes %u KB",
+                   (unsigned long long)head.windowSize / 1024, (1u << CONFIG_ZSTD_WINDOW_LOG_MAX) / 1024);
+}
+
+static ssize_t zstd_failed(const struct unpack *u, size_t rc, struct err *e)
 {
     switch (ZSTD_getErrorCode(rc)) {
     case ZSTD_error_frameParameter_windowTooLarge:
-        return err_set(e, ERR_LIMIT, "zstd: window is larger than the 2^%d bytes this build takes",
-                       CONFIG_ZSTD_WINDOW_LOG_MAX);
+        return window_refused(u, e);
     case ZSTD_error_memory_allocation:
         return err_set(e, ERR_LIMIT, "zstd: decode is at its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
     case ZSTD_error_prefix_unknown:
@@ -115,9 +121,9 @@ static ssize_t zstd_step(struct unpack *u, struct err *e)
     ZSTD_outBuffer out = {u->out, OUT_LEN, 0};
     size_t rc = ZSTD_decompressStream(u->zstd, &out, &in);
 
-    u->at = in.pos;
     if (ZSTD_isError(rc))
-        return zstd_failed(rc, e);
+        return zstd_failed(u, rc, e);
+    u->at = in.pos;
     u->between = rc == 0;
     return (ssize_t)out.pos;
 }
@@ -127,11 +133,31 @@ static ssize_t lz4_step(struct unpack *u, struct err *e)
     size_t in = u->len - u->at, out = OUT_LEN;
     size_t rc = LZ4F_decompress(u->lz4, u->out, &out, u->in + u->at, &in, NULL);
 
+    if (LZ4F_getErrorCode(rc) == LZ4F_ERROR_allocation_failed)
+        return err_set(e, ERR_LIMIT, "lz4: decode is at its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
     if (LZ4F_isError(rc))
         return err_set(e, ERR_FORMAT, "lz4: %s", LZ4F_getErrorName(rc));
     u->at += in;
     u->between = rc == 0;
     return (ssize_t)out;
+}
+
+/* Made anew for each blob: what one codec took for its window must be there for the next. */
+static bool zstd_begin(struct unpack *u)
+{
+    u->zstd = ZSTD_createDCtx();
+    return u->zstd &&
+           !ZSTD_isError(ZSTD_DCtx_setParameter(u->zstd, ZSTD_d_windowLogMax, CONFIG_ZSTD_WINDOW_LOG_MAX));
+}
+
+static void windows_free(struct unpack *u)
+{
+    if (IS_ENABLED(CONFIG_CODEC_ZSTD))
+        ZSTD_freeDCtx(u->zstd);
+    if (IS_ENABLED(CONFIG_CODEC_LZ4))
+        LZ4F_freeDecompressionContext(u->lz4);
+    u->zstd = NULL;
+    u->lz4 = NULL;
 }
 
 int unpack_begin(struct unpack *u, enum codec codec, const struct source *from, struct err *e)
@@ -140,6 +166,7 @@ int unpack_begin(struct unpack *u, enum codec codec, const struct source *from, 
     u->at = u->len = 0;
     u->between = u->ended = false;
     u->step = NULL;
+    windows_free(u);
     switch (codec) {
     case CODEC_NONE:
         u->step = plain_step;
@@ -149,14 +176,13 @@ int unpack_begin(struct unpack *u, enum codec codec, const struct source *from, 
             u->step = gzip_step;
         break;
     case CODEC_ZSTD:
-        if (IS_ENABLED(CONFIG_CODEC_ZSTD) && !ZSTD_isError(ZSTD_DCtx_reset(u->zstd, ZSTD_reset_session_only)))
+        if (IS_ENABLED(CONFIG_CODEC_ZSTD) && zstd_begin(u))
             u->step = zstd_step;
         break;
     case CODEC_LZ4:
-        if (IS_ENABLED(CONFIG_CODEC_LZ4)) {
-            LZ4F_resetDecompressionContext(u->lz4);
+        if (IS_ENABLED(CONFIG_CODEC_LZ4) &&
+            !LZ4F_isError(LZ4F_createDecompressionContext(&u->lz4, LZ4F_VERSION)))
             u->step = lz4_step;
-        }
         break;
     }
     if (!u->step)
@@ -164,7 +190,7 @@ int unpack_begin(struct unpack *u, enum codec codec, const struct source *from, 
     return 0;
 }
 
-ssize_t unpack_read(struct unpack *u, const uint8_t **out, struct err *e)
+ssize_t unpack_read(struct unpack *u, uint8_t **out, struct err *e)
 {
     ssize_t n = 0;
 

@@ -9,15 +9,21 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "stream/tar_guard.h"
+
 #define WHITEOUT ".wh."
 #define WHITEOUT_LEN 4
 #define WHITEOUT_OPAQUE ".wh..wh..opq"
 #define WHITEOUT_META ".wh..wh."
+/* of the kernel's dev_t */
+#define DEV_MAJOR_MAX 0xfff
+#define DEV_MINOR_MAX 0xfffff
 
 struct tar {
     struct unpack *unpack;
     const struct job *job;
     struct hash diff_id;
+    struct tar_guard guard;
     XXH64_state_t *sum;
     bool at_end;
     struct err cause; /* of a failed read, which libarchive only passes on as "failed" */
@@ -35,8 +41,8 @@ struct tar *tar_new(void)
 
 /* --- bytes of the tar ---------------------------------------------------------------------------------------------- */
 
-/* Every byte of the tar comes through here, and so through the diff_id and its bound. */
-static ssize_t tar_bytes(struct tar *t, const uint8_t **block)
+/* Every byte of the tar comes through here, and so through the diff_id, its bound and the guard. */
+static ssize_t tar_bytes(struct tar *t, uint8_t **block)
 {
     ssize_t n = t->at_end ? 0 : unpack_read(t->unpack, block, &t->cause);
 
@@ -48,13 +54,15 @@ static ssize_t tar_bytes(struct tar *t, const uint8_t **block)
         return err_set(&t->cause, ERR_SPACE, "layer unpacks to more than the slot's %" PRIu64 " bytes",
                        t->job->content_max);
     hash_update(&t->diff_id, *block, (size_t)n);
+    if (tar_guard_pass(&t->guard, *block, (size_t)n, &t->cause) < 0)
+        return t->cause.code;
     return n;
 }
 
 static la_ssize_t on_read(struct archive *a, void *ctx, const void **block)
 {
     struct tar *t = ctx;
-    const uint8_t *bytes = NULL;
+    uint8_t *bytes = NULL;
     ssize_t n = tar_bytes(t, &bytes);
 
     if (n < 0) {
@@ -63,6 +71,15 @@ static la_ssize_t on_read(struct archive *a, void *ctx, const void **block)
     }
     *block = bytes;
     return n;
+}
+
+/* decode runs in the C locale, where libarchive can't convert a pax header's name that is not ASCII: it keeps the bytes
+ * and warns. Names are bytes here, so that is what we want; in a locale of UTF-8 it would compose their accents. */
+static int header_next(struct archive *a, struct archive_entry **ae)
+{
+    int rc = archive_read_next_header(a, ae);
+
+    return rc == ARCHIVE_WARN && archive_errno(a) == EILSEQ ? ARCHIVE_OK : rc;
 }
 
 static int archive_refused(struct tar *t, struct archive *a, const char *where, struct err *e)
@@ -120,8 +137,12 @@ static int whiteout_apply(struct entry *en, bool is_dir, struct err *e)
 
     if (strncmp(en->path, WHITEOUT, WHITEOUT_LEN) && !strstr(en->path, "/" WHITEOUT))
         return 0;
+    if (strncmp(en->path, WHITEOUT_META, strlen(WHITEOUT_META)) == 0 && strcmp(en->path, WHITEOUT_OPAQUE))
+        return 1;
     if (strncmp(name, WHITEOUT, WHITEOUT_LEN))
         return err_set(e, ERR_POLICY, "tar: %.120s: below a whiteout", en->path);
+    if (is_dir)
+        return err_set(e, ERR_POLICY, "tar: %.120s: a directory named as a whiteout", en->path);
     if (strcmp(name, WHITEOUT_OPAQUE) == 0) {
         en->type = ENTRY_OPAQUE;
         *(slash ? slash : en->path) = '\0';
@@ -129,8 +150,6 @@ static int whiteout_apply(struct entry *en, bool is_dir, struct err *e)
     }
     if (strncmp(name, WHITEOUT_META, strlen(WHITEOUT_META)) == 0)
         return 1;
-    if (is_dir)
-        return err_set(e, ERR_POLICY, "tar: %.120s: a directory named as a whiteout", en->path);
     name += WHITEOUT_LEN;
     if (name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return err_set(e, ERR_POLICY, "tar: %.120s: a whiteout of nothing", en->path);
@@ -139,29 +158,37 @@ static int whiteout_apply(struct entry *en, bool is_dir, struct err *e)
     return 0;
 }
 
-static const char *entry_name(struct archive_entry *ae)
-{
-    const char *name = archive_entry_pathname(ae);
-
-    return name ? name : archive_entry_pathname_utf8(ae);
-}
-
 /* --- one entry ----------------------------------------------------------------------------------------------------- */
+
+/* The same attribute twice in one header: readers differ on which one counts. */
+static bool xattr_is_there(const struct entry *en, const char *name)
+{
+    const uint8_t *at = en->xattrs;
+
+    for (uint16_t i = 0; i < en->node.xattr_cnt; i++) {
+        uint16_t name_len;
+        uint32_t value_len;
+
+        memcpy(&name_len, at, sizeof name_len);
+        memcpy(&value_len, at + 2, sizeof value_len);
+        if (name_len == strlen(name) && memcmp(at + 6, name, name_len) == 0)
+            return true;
+        at += 6u + name_len + value_len;
+    }
+    return false;
+}
 
 static int xattr_add(struct entry *en, const char *name, const void *value, size_t len, struct err *e)
 {
-    static const char *const kept[] = {"user.", "security.", "trusted.", "system.posix_acl_"};
     uint16_t name_len = (uint16_t)strlen(name);
     uint32_t value_len = (uint32_t)len;
     uint8_t *at = en->xattrs + en->node.xattr_len;
-    bool keep = false;
 
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
-        keep |= strncmp(name, kept[i], strlen(kept[i])) == 0;
-    if (strncmp(name, "trusted.overlay.", 16) == 0 || !keep)
+    if (xattr_is_there(en, name))
+        return err_set(e, ERR_POLICY, "tar: %.120s: extended attribute %.60s comes twice", en->path, name);
+    if (!entry_xattr_allowed(name, strlen(name)))
         return err_set(e, ERR_POLICY, "tar: %.120s: extended attribute %.60s is not allowed", en->path, name);
-    if (strlen(name) > NODE_NAME_MAX ||
-        sizeof name_len + sizeof value_len + name_len + len > ENTRY_XATTR_MAX - en->node.xattr_len)
+    if (sizeof name_len + sizeof value_len + name_len + len > ENTRY_XATTR_MAX - en->node.xattr_len)
         return err_set(e, ERR_LIMIT, "tar: %.120s: extended attributes of more than %d bytes", en->path,
                        ENTRY_XATTR_MAX);
     memcpy(at, &name_len, sizeof name_len);
@@ -186,7 +213,22 @@ static int xattrs_read(struct entry *en, struct archive_entry *ae, struct err *e
     return rc;
 }
 
-static int type_read(struct entry *en, struct archive_entry *ae, struct err *e)
+static int device_read(struct entry *en, struct archive_entry *ae, struct err *e)
+{
+    uint64_t major = (uint64_t)archive_entry_rdevmajor(ae), minor = (uint64_t)archive_entry_rdevminor(ae);
+
+    if (major > DEV_MAJOR_MAX || minor > DEV_MINOR_MAX)
+        return err_set(e, ERR_POLICY,
+                       "tar: %.120s: device number %" PRIu64 ":%" PRIu64 ", Linux has up to %d:%d", en->path,
+                       major, minor, DEV_MAJOR_MAX, DEV_MINOR_MAX);
+    if (en->node.type == NODE_CHAR && major == 0 && minor == 0)
+        return err_set(e, ERR_POLICY, "tar: %.120s: device 0:0 is overlayfs's whiteout", en->path);
+    en->node.dev_major = (uint32_t)major;
+    en->node.dev_minor = (uint32_t)minor;
+    return 0;
+}
+
+static int type_read(struct entry *en, struct archive_entry *ae, uint64_t content_max, struct err *e)
 {
     struct node *n = &en->node;
 
@@ -195,6 +237,9 @@ static int type_read(struct entry *en, struct archive_entry *ae, struct err *e)
         n->type = NODE_FILE;
         if (archive_entry_size(ae) < 0)
             return err_set(e, ERR_FORMAT, "tar: %.120s: negative size", en->path);
+        if ((uint64_t)archive_entry_size(ae) > content_max)
+            return err_set(e, ERR_SPACE, "tar: %.120s: file of %" PRId64 " bytes, the slot has %" PRIu64,
+                           en->path, (int64_t)archive_entry_size(ae), content_max);
         n->size = (uint64_t)archive_entry_size(ae);
         break;
     case AE_IFDIR:
@@ -206,17 +251,15 @@ static int type_read(struct entry *en, struct archive_entry *ae, struct err *e)
     case AE_IFCHR:
     case AE_IFBLK:
         n->type = archive_entry_filetype(ae) == AE_IFCHR ? NODE_CHAR : NODE_BLOCK;
-        n->dev_major = (uint32_t)archive_entry_rdevmajor(ae);
-        n->dev_minor = (uint32_t)archive_entry_rdevminor(ae);
-        if (n->type == NODE_CHAR && n->dev_major == 0 && n->dev_minor == 0)
-            return err_set(e, ERR_POLICY, "tar: %.120s: device 0:0 is overlayfs's whiteout", en->path);
-        break;
+        return device_read(en, ae, e);
     case AE_IFIFO:
         n->type = NODE_FIFO;
         break;
     default:
         return err_set(e, ERR_POLICY, "tar: %.120s: entry of an unknown type", en->path);
     }
+    if (n->type != NODE_FILE && archive_entry_size(ae) > 0)
+        return err_set(e, ERR_POLICY, "tar: %.120s: entry that is no file with content", en->path);
     return 0;
 }
 
@@ -241,6 +284,11 @@ static int owner_read(struct entry *en, struct archive_entry *ae, struct err *e)
     en->node.mode = (uint32_t)archive_entry_perm(ae) & 07777;
     en->node.mtime_s = archive_entry_mtime(ae);
     en->node.mtime_ns = (uint32_t)archive_entry_mtime_nsec(ae);
+    /* libarchive (3.7) reads "-1.25" as -1 and +0.25 */
+    if (en->node.mtime_s < 0 && en->node.mtime_ns > 0) {
+        en->node.mtime_s--;
+        en->node.mtime_ns = 1000000000 - en->node.mtime_ns;
+    }
     return 0;
 }
 
@@ -250,13 +298,13 @@ static int hardlink_read(struct entry *en, struct archive_entry *ae, struct err 
     int rc;
 
     en->type = ENTRY_HARDLINK;
-    if (archive_entry_size_is_set(ae) && archive_entry_size(ae) != 0)
-        return err_set(e, ERR_POLICY, "tar: %.120s: hard link with content", en->path);
     rc = target_read(en, archive_entry_hardlink(ae), e);
     if (rc < 0)
         return rc;
     memcpy(raw, en->target, strlen(en->target) + 1);
     rc = path_normalise(raw, en->target, e);
+    if (rc == 0)
+        return err_set(e, ERR_POLICY, "tar: %.120s: hard link to the root", en->path);
     return rc < 0 ? rc : 0;
 }
 
@@ -264,7 +312,7 @@ static int hardlink_read(struct entry *en, struct archive_entry *ae, struct err 
 static int entry_fill(struct tar *t, struct archive_entry *ae, struct err *e)
 {
     struct entry *en = &t->entry;
-    const char *name = entry_name(ae);
+    const char *name = archive_entry_pathname(ae);
     int rc;
 
     memset(&en->node, 0, sizeof en->node);
@@ -274,16 +322,19 @@ static int entry_fill(struct tar *t, struct archive_entry *ae, struct err *e)
     en->node.xattrs = en->xattrs;
     if (!name)
         return err_set(e, ERR_FORMAT, "tar: entry without a readable name");
+    /* a directory of old tars; libarchive sees this too, but not in a pax header's name */
+    if (archive_entry_filetype(ae) == AE_IFREG && name[0] && name[strlen(name) - 1] == '/')
+        archive_entry_set_filetype(ae, AE_IFDIR);
     rc = path_normalise(name, en->path, e);
     if (rc >= 0)
         rc = whiteout_apply(en, archive_entry_filetype(ae) == AE_IFDIR, e);
     if (rc != 0 || en->type != ENTRY_NODE)
         return rc;
+    if (en->path[0] == '\0' && archive_entry_filetype(ae) != AE_IFDIR)
+        return err_set(e, ERR_POLICY, "tar: the root is not a directory");
     if (archive_entry_hardlink(ae))
         return hardlink_read(en, ae, e);
-    if (archive_entry_sparse_count(ae) > 0)
-        return err_set(e, ERR_POLICY, "tar: %.120s: sparse file", en->path);
-    rc = type_read(en, ae, e);
+    rc = type_read(en, ae, t->job->content_max, e);
     if (rc == 0 && en->node.type == NODE_SYMLINK)
         rc = target_read(en, archive_entry_symlink(ae), e);
     if (rc == 0)
@@ -345,7 +396,7 @@ static int entries_stream(struct tar *t, struct archive *a, int out_fd, struct e
     struct archive_entry *ae;
     int rc;
 
-    while ((rc = archive_read_next_header(a, &ae)) == ARCHIVE_OK) {
+    while ((rc = header_next(a, &ae)) == ARCHIVE_OK) {
         rc = entry_hand_on(t, a, ae, out_fd, e);
         if (rc < 0)
             return rc;
@@ -356,7 +407,7 @@ static int entries_stream(struct tar *t, struct archive *a, int out_fd, struct e
 /* What follows the end of the archive counts for the diff_id. */
 static int rest_drain(struct tar *t, struct err *e)
 {
-    const uint8_t *block;
+    uint8_t *block;
     ssize_t n;
 
     do
@@ -391,6 +442,7 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
     t->at_end = false;
     t->cause = (struct err){0};
     hash_begin(&t->diff_id);
+    tar_guard_begin(&t->guard);
     rc = unpack_begin(t->unpack, (enum codec)job->codec, blob, e);
     if (rc == 0) {
         archive_read_support_format_tar(a);
