@@ -302,5 +302,5 @@ int oci_config_parse(const char *text, size_t len, const struct platform *board,
         rc = config_read(root, board, out, e);
         json_free(root);
     }
-    return rc ? err_prefix(e, "config") : 0;
+    return rc;
 }

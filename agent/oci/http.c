@@ -276,17 +276,48 @@ static int code_of(CURLcode rc)
     }
 }
 
+/* A certificate is judged by the board's clock, which may be the one that is wrong. */
+static int certificate_time_error(struct http *h, const char *text)
+{
+    time_t now = time(NULL);
+    struct tm day;
+    char today[16] = "?";
+
+    if (gmtime_r(&now, &day))
+        strftime(today, sizeof today, "%Y-%m-%d", &day);
+    return err_set(h->e, ERR_TLS, "%s; the board's clock says %s", text, today);
+}
+
+static int tls_error(struct http *h, const char *text)
+{
+    if (!h->ca.data)
+        return err_set(h->e, ERR_TLS, "no `ca` is configured, so no certificate is trusted: %s", text);
+    if (strstr(text, "expired") || strstr(text, "future"))
+        return certificate_time_error(h, text);
+    if (strstr(text, "not correctly signed"))
+        return err_set(h->e, ERR_TLS, "%s: `ca` is %s", text, h->conf->ca);
+    return err_set(h->e, ERR_TLS, "%s", text);
+}
+
 static int failure(struct http *h, CURLcode rc, bool *transient)
 {
     const char *text = h->message[0] ? h->message : curl_easy_strerror(rc);
     int code = code_of(rc);
+    size_t len = strlen(h->message);
 
+    while (len > 0 && (h->message[len - 1] == '\n' || h->message[len - 1] == ' '))
+        h->message[--len] = '\0';
     /* With TLS 1.3 a server refuses the client's certificate only after the handshake. */
     if (code == ERR_NET && strstr(text, "alert message"))
         code = ERR_TLS;
-    if (code == ERR_TLS && !h->ca.data)
-        return err_set(h->e, code, "no `ca` is configured, so no certificate is trusted: %s", text);
+    if (code == ERR_TLS)
+        return tls_error(h, text);
+    if (code == ERR_LIMIT)
+        return err_set(h->e, code, "fetch is at its ceiling of %d KB", CONFIG_MEM_FETCH_KB);
     *transient = code == ERR_NET;
+    /* what mbedTLS calls 0 is a connection that ended without TLS's own goodbye */
+    if (strstr(text, "(-0x0000)"))
+        text = "the connection ended";
     return err_set(h->e, code, "%s", text);
 }
 

@@ -212,7 +212,7 @@ int oci_index_choose(const char *text, size_t len, enum oci_media media, const s
         rc = index_read(root, media, &c, e);
         json_free(root);
     }
-    return rc ? err_prefix(e, "index") : 0;
+    return rc;
 }
 
 /* --- manifest ------------------------------------------------------------------------------------------------- */
@@ -319,5 +319,5 @@ int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struc
             rc = layers_read(root, out, e);
         json_free(root);
     }
-    return rc ? err_prefix(e, "manifest") : 0;
+    return rc;
 }

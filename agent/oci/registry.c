@@ -110,16 +110,27 @@ static int on_body(void *ctx, const void *data, size_t len, struct err *e)
     return 0;
 }
 
-static int status_error(struct ask *a, const struct http_reply *r, struct err *e)
+static int denied(const struct auth_host *host, const struct http_reply *r, struct err *e)
+{
+    const char *why = "access refused, and `credentials` has none for this host";
+
+    if (r->moved)
+        why = "refused by another host, after a redirect";
+    else if (host->basic[0])
+        why = "credentials refused";
+    return err_set(e, ERR_AUTH, "%s (status %d)", why, r->status);
+}
+
+static int status_error(struct ask *a, const struct auth_host *host, const struct http_reply *r,
+                        struct err *e)
 {
     a->after_s = r->retry_after_s;
     a->transient = retry_status(r->status);
     if (r->status == 401 || r->status == 403)
-        return err_set(e, ERR_AUTH, "%s (status %d)",
-                       r->moved ? "refused by another host, after a redirect" : "credentials refused",
-                       r->status);
+        return denied(host, r, e);
     if (r->status == 404)
-        return err_set(e, ERR_ABSENT, "not there (status 404)");
+        return err_set(e, ERR_ABSENT, "no such %s (status 404)",
+                       a->kind == FETCH_RESOLVE ? "repository or tag" : "content, though the image names it");
     if (r->status == 416)
         return err_set(e, ERR_SIZE, "shorter than %llu bytes (status 416)", (unsigned long long)a->size);
     return err_set(e, ERR_REGISTRY, "want status 200, got %d%s%s", r->status, r->excerpt[0] ? ": " : "",
@@ -172,10 +183,13 @@ static int ask_try(struct ask *a, struct auth_host *host, struct err *e)
         if (!rc && reply.status == 401)
             auth_forget(host);
     }
+    if (rc && a->transient && a->next > 0 && a->next < a->size && a->exact)
+        return err_prefix(e, "cut after %llu of %llu bytes", (unsigned long long)a->next,
+                          (unsigned long long)a->size);
     if (rc)
         return rc;
     if (reply.status < 200 || reply.status >= 300)
-        return status_error(a, &reply, e);
+        return status_error(a, host, &reply, e);
     if (a->exact && a->next < a->size) {
         a->transient = true;
         return err_set(e, ERR_SIZE, "want %llu bytes, got %llu", (unsigned long long)a->size,

@@ -222,6 +222,7 @@ static int content_head(struct content *c, enum frame_type want, struct frame *o
     if (out->type != FRAME_ERR || out->len != sizeof from)
         return err_set(e, ERR_PEER, "content: want frame type %d, got %u", want, out->type);
     rc = c->pipe->read(c->pipe, &from, sizeof from, e);
+    c->refused = rc == 0;
     return rc ? rc : frame_take_err(&from, e);
 }
 

@@ -63,6 +63,7 @@ struct content {
     struct entry_pipe *pipe;
     uint64_t left;     /* of the file */
     uint32_t in_frame; /* of the present FRAME_DATA */
+    bool refused;      /* decode gave up in the middle, with its own error: nothing more comes of this blob */
 };
 /* Move exactly `len` <= left bytes to fd at its file position. */
 int content_move(struct content *c, int fd, uint64_t len, struct err *e);

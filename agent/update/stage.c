@@ -136,6 +136,8 @@ static int layer_stream(struct stage *s, uint32_t i,
         if (s->entry.type == ENTRY_NODE && s->entry.node.type == NODE_FILE)
             content.left = s->entry.node.size;
         rc = apply(s, &content, e);
+        if (rc < 0 && content.refused)
+            rc = talk_refused(&s->pump, &s->manifest.layers[i].digest, e);
         progress_tick(s);
     }
     return rc;

@@ -27,21 +27,25 @@ static int fixed_read(struct pump *p, const struct frame *head, void *out, uint3
     return p->entries.read(&p->entries, out, len, e);
 }
 
-/* decode refused the blob. When the blob is not what it was asked for by, that is the better reason. */
+int talk_refused(struct pump *p, const struct digest *want, struct err *e)
+{
+    struct err finish;
+    int rc = pump_finish(p, want, &finish);
+
+    if (rc == ERR_DIGEST || rc == ERR_SIZE)
+        *e = finish;
+    return e->code;
+}
+
 static int job_refused(struct pump *p, const struct frame *head, const struct digest *want, struct err *e)
 {
-    struct err refusal, finish;
+    struct err refusal;
     int rc = fixed_read(p, head, &refusal, sizeof refusal, e);
 
     if (rc < 0)
         return rc;
-    refusal.text[sizeof refusal.text - 1] = '\0';
-    rc = pump_finish(p, want, &finish);
-    if (rc < 0) {
-        *e = finish;
-        return rc;
-    }
-    return err_set(e, refusal.code < 0 ? refusal.code : ERR_PEER, "%s", refusal.text);
+    (void)frame_take_err(&refusal, e);
+    return talk_refused(p, want, e);
 }
 
 int talk_end(struct pump *p, const struct frame *head, const struct digest *want, struct err *e)

@@ -15,6 +15,9 @@ int talk_head(struct pump *p, struct frame *head, struct err *e);
 /* The head of the job's last frame has come: 0 when the job was done and the body has the digest `want` (NULL: any).
  * When decode refused a body that is not what it was asked for by, the error is the latter. */
 int talk_end(struct pump *p, const struct frame *head, const struct digest *want, struct err *e);
+/* decode refused the body, as *e says: move what is left of it. When it is not what it was asked for by, that is the
+ * better reason and takes the other's place in *e. Returns e->code. */
+int talk_refused(struct pump *p, const struct digest *want, struct err *e);
 /* Fetch a small document and have decode turn it into the `len` bytes of `out`. With FETCH_MANIFEST and FETCH_BLOB, *out
  * may be believed only when this returns 0: then the document had the digest asked for. `media`: what the transport must
  * have called it; 0 for anything. After an error the pump is idle when the next document may be asked for. */

@@ -20,14 +20,12 @@ class DeviceError(Exception):
 
 
 def configuration(image, ca, folder, **sections):
-    """The text of an agent.conf. `sections` are dicts of further keys."""
-    sections = {"registry": {"image": image, "ca": ca}, "update": {"poll_interval": 4, "stable": 4}} | sections
-    if not ca:
-        del sections["registry"]["ca"]
-    sections.setdefault("agent", {}).setdefault("state_dir", folder)
-    sections.setdefault("trust", {"policy": "off"})
+    """The text of an agent.conf. `sections` are dicts of further keys, or of other values."""
+    usual = {"registry": {"image": image, "ca": ca or ""}, "update": {"poll_interval": 4, "stable": 4},
+             "agent": {"state_dir": folder}, "trust": {"policy": "off"}}
     lines = []
-    for name, keys in sections.items():
+    for name in {**usual, **sections}:
+        keys = usual.get(name, {}) | sections.get(name, {})
         lines += [f"[{name}]"] + [f"{key} = {value}" for key, value in keys.items()] + [""]
     return "\n".join(lines)
 
@@ -39,6 +37,7 @@ def slot(status, name):
 
 class Device:
     status_way = {}
+    pause = 0.3  # between two looks at its status
 
     def status(self):
         """The status as a dict, or None while nobody answers."""
@@ -61,7 +60,7 @@ class Device:
                 seen = status
                 if condition(status):
                     return status
-            time.sleep(0.3)
+            time.sleep(self.pause)
         raise DeviceError(f"{what} did not come in {timeout * PATIENCE:.0f} s; last seen: {json.dumps(seen)}\n{self.log_tail()}")
 
     def wait_version(self, version, timeout=120):
@@ -88,8 +87,9 @@ class SimDevice(Device):
     """agentd on the host. Starting it is a power-on, killing it a power cut."""
 
     family = "sim"
+    pause = 0.05
 
-    def __init__(self, registry, reference, folder=None, program=None, environment=None, **sections):
+    def __init__(self, registry, reference, /, folder=None, program=None, environment=None, **sections):
         self.keep = folder is not None
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="sim-")
         self.dir = pathlib.Path(folder or self._temporary.name).resolve()
@@ -144,7 +144,7 @@ class EmulatedDevice(Device):
 
     status_way = {"way": "serial"}  # the one that a reboot in the middle of a question does not confuse
 
-    def __init__(self, name, registry, reference, way="console", folder=None, ram=None, **sections):
+    def __init__(self, name, registry, reference, /, way="console", folder=None, ram=None, **sections):
         self.family = name
         self.way = way
         files = {}
@@ -185,7 +185,7 @@ class EmulatedDevice(Device):
         return "\n".join(self.board.log.read_text(errors="replace").splitlines()[-40:])
 
 
-def make_device(name, registry, reference, **options):
+def make_device(name, registry, reference, /, **options):
     if name == "sim":
         return SimDevice(registry, reference, **options)
     return EmulatedDevice(name, registry, reference, **options)

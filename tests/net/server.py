@@ -69,9 +69,9 @@ class Server:
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # a certificate may be loaded later
+            self.context.load_cert_chain(*certificate)
+            self.http.socket = self.context.wrap_socket(self.http.socket, server_side=True)
         self.host = f"127.0.0.1:{self.http.server_port}"
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()

@@ -5,11 +5,11 @@ import email.utils
 import hashlib
 import json
 import random
-import subprocess
 import time
 
 import pytest
 
+from certificates import make_certificates
 from role import MEDIA, Fetch, FetchError
 from server import Server
 
@@ -454,31 +454,6 @@ def test_mirror_gets_no_credentials_of_the_registry(run, tmp_path):
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
-
-def make_certificates(folder):
-    """A CA, and certificates for 127.0.0.1: good, expired, and one for another name."""
-    def openssl(*command):
-        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "30", "-subj", "/CN=Test CA",
-            "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    for name, subject, times in (("good", "IP:127.0.0.1", []), ("other", "DNS:elsewhere.example.com", []),
-                                 ("expired", "IP:127.0.0.1", ["-startdate", "20200101000000Z",
-                                                              "-enddate", "20200201000000Z"])):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
-                "-addext", f"subjectAltName={subject}")
-        if times:
-            (folder / "index.txt").write_text("")
-            (folder / "ca.conf").write_text("[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nnew_certs_dir=.\n"
-                                            "rand_serial=yes\ndefault_md=sha256\npolicy=p\ncopy_extensions=copy\n"
-                                            "[p]\ncommonName=supplied\n")
-            openssl("ca", "-batch", "-config", "ca.conf", "-cert", "ca.crt", "-keyfile", "ca.key", "-in",
-                    f"{name}.csr", "-out", f"{name}.crt", "-notext", *times)
-        else:
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", "30",
-                    "-copy_extensions", "copy", "-out", f"{name}.crt")
-
 
 @pytest.fixture(name="certs", scope="module")
 def fixture_certs(tmp_path_factory):

@@ -303,8 +303,7 @@ static void index_says_what_there_is(void **state)
     (void)state;
     index_is(&v7, ERR_PLATFORM,
              ENTRY(D1, ON("linux", "amd64")) "," ENTRY(D2, ONV("linux", "arm64", "v8")) "," ENTRY(D3, ""));
-    assert_string_equal(err.text,
-                        "index: want linux/arm/v7, there is linux/amd64, linux/arm64/v8, (no platform)");
+    assert_string_equal(err.text, "want linux/arm/v7, there is linux/amd64, linux/arm64/v8, (no platform)");
     index_is(&v7, ERR_PLATFORM, "");
     assert_non_null(strstr(err.text, "nothing"));
 }
