@@ -33,7 +33,10 @@ struct tree_ops {
     /* Create node `name` in dir_fd, which must not hold it. Type, device number and symlink target are set here,
      * the rest by settle(). NODE_FILE: *file_fd is an open, empty, writable file, the caller's. */
     int (*make)(int dir_fd, const char *name, const struct node *n, int *file_fd, struct err *e);
-    /* Owner, mode, xattrs, mtime, in an order that loses none of them. file_fd is -1 but for NODE_FILE. */
+    /* Open regular file `name` to change its content in place; -ENOENT when there is none. *file_fd is the caller's. */
+    int (*reopen)(int dir_fd, const char *name, int *file_fd, struct err *e);
+    /* Owner, mode, xattrs (others are removed, but for the kernel's own security.selinux), mtime, in an order that
+     * loses none of them. file_fd is -1 but for NODE_FILE. */
     int (*settle)(int dir_fd, const char *name, int file_fd, const struct node *n, struct err *e);
     int (*link)(int from_dir_fd, const char *from, int to_dir_fd, const char *to, struct err *e);
     int (*remove)(int dir_fd, const char *name, bool is_dir, struct err *e);

@@ -391,8 +391,9 @@ static void cost_lines(const cJSON *status, FILE *out)
         (size_t)snprintf(all + at, sizeof all - at, "%.7s %s/%s  ", text(role, "name"),
                          tenths(number(role, "peak_kib"), 1024).s, tenths(number(role, "limit_kib"), 1024).s);
     line(out, "RAM peak", "%sMiB", all);
-    line(out, "flash", "%s MB written to slots for life, %lld records",
-         tenths(number(flash, "slot_bytes_written"), 1000000).s, (long long)number(flash, "state_writes"));
+    line(out, "flash", "for life: %s MB written to slots, %s MB not; %lld records",
+         tenths(number(flash, "slot_bytes_written"), 1000000).s,
+         tenths(number(flash, "slot_bytes_kept"), 1000000).s, (long long)number(flash, "state_writes"));
     line(out, "sha256", "%.15s, %s MiB/s", text(hash, "engine"), tenths(number(hash, "kib_s"), 1024).s);
 }
 

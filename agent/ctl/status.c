@@ -120,6 +120,8 @@ static void cost_add(struct json *j, cJSON *to, const struct status *s)
     cJSON *hash = json_put_object(j, to, "hash");
 
     json_put_integer(j, flash, "slot_bytes_written", (int64_t)s->slot_bytes_written);
+    json_put_integer(j, flash, "slot_bytes_kept", (int64_t)s->slot_bytes_kept);
+    json_put_integer(j, flash, "slot_bytes_read", (int64_t)s->slot_bytes_read);
     json_put_integer(j, flash, "state_writes", s->state_writes);
     for (size_t i = 0; i < sizeof s->roles / sizeof s->roles[0]; i++) {
         cJSON *o;

@@ -69,7 +69,9 @@ struct status {
         struct digest digest; /* of the version concerned; zero: none */
     } last_failure;
 
-    uint64_t slot_bytes_written; /* for life */
+    uint64_t slot_bytes_written; /* for life; of content */
+    uint64_t slot_bytes_kept;    /* the same: was there already, or is hidden */
+    uint64_t slot_bytes_read;    /* the same: to compare and to read back */
     uint32_t state_writes;       /* record writes for life */
     struct status_role roles[4];
     uint32_t hash_kib_s;

@@ -13,6 +13,15 @@
 #include "base/log.h"
 #include "slot/priv.h"
 
+/* Add the record of a node that stands (or will stand) at the claim's path. */
+static int note(struct slot_tree *s, struct claim *p, const char *path, const struct node *n, uint8_t type,
+                uint8_t flags, uint64_t xxh64, struct err *e)
+{
+    if ((flags & TOC_HIDDEN) == 0)
+        p->present = 1;
+    return toc_add(&s->toc, path, n, type, flags, xxh64, &p->toc, e);
+}
+
 static const struct node implicit_dir = {.type = NODE_DIR, .mode = 0755};
 
 static bool hides_inside(const struct claim *p)
@@ -68,11 +77,11 @@ static int own_dir(struct slot_tree *s, const char *path, size_t len, bool hidde
         return 0;
     memcpy(buf, path, len);
     buf[len] = '\0';
-    int rc = slot_make(s, buf, &implicit_dir, NULL, e);
+    int rc = slot_place(s, buf, &implicit_dir, NULL, NULL, e);
     if (rc != 0)
         return rc;
     p->implicit = 1;
-    return toc_add(&s->toc, buf, &implicit_dir, NODE_DIR, 0, 0, &p->toc, e);
+    return note(s, p, buf, &implicit_dir, NODE_DIR, 0, 0, e);
 }
 
 /* Make s->parent, and find out whether what is in it can show. */
@@ -130,11 +139,26 @@ static int drop_dir(struct slot_tree *s, struct claim *p, struct err *e)
         return err_set(e, ERR_POLICY, "a directory turns into something else within a layer");
     if (is_hidden(s, p, true))
         return 0;
-    int rc = slot_remove(s, s->path, true, e);
+    int rc = slot_sweep_dir(s, s->path, e);
+    if (rc == 0)
+        rc = slot_remove(s, s->path, true, e);
     if (rc == -ENOTEMPTY || rc == -EEXIST)
         return err_set(e, ERR_POLICY,
                        "a directory that is not empty turns into something else within a layer");
+    p->present = 0;
     return rc != 0 ? rc : toc_kill(&s->toc, p->toc, e);
+}
+
+/* Does a later hard link lead to s->path? Rare enough to read all records for it. */
+static int has_links(struct slot_tree *s, uint8_t type, struct err *e)
+{
+    struct toc_item it;
+    uint64_t pos = 0;
+    int rc = 1;
+    while (type != TOC_HARDLINK && (rc = toc_next(&s->toc, &pos, &it, e)) > 0)
+        if (it.r.type == TOC_HARDLINK && toc_is_live(&it) && strcmp(it.target, s->path) == 0)
+            break;
+    return rc;
 }
 
 static int drop_other(struct slot_tree *s, struct claim *p, struct err *e)
@@ -146,18 +170,15 @@ static int drop_other(struct slot_tree *s, struct claim *p, struct err *e)
     if (rc != 0)
         return rc;
     if ((it.r.flags & TOC_PENDING) == 0) {
-        struct stat st;
-        int dir = path_dirs_open(&s->dirs, s->path, path_parent_len(s->path), e);
-        if (dir < 0)
-            return dir;
-        if (fstatat(dir, path_name(s->path), &st, AT_SYMLINK_NOFOLLOW) != 0)
-            return err_errno(e, "stat");
-        if (st.st_nlink > 1)
+        rc = has_links(s, it.r.type, e);
+        if (rc > 0)
             return err_set(e, ERR_POLICY, "a file with hard links comes twice in a layer");
-        rc = slot_remove(s, s->path, false, e);
+        if (rc == 0)
+            rc = slot_remove(s, s->path, false, e);
         if (rc != 0)
             return rc;
     }
+    p->present = 0;
     return toc_kill(&s->toc, p->toc, e);
 }
 
@@ -192,9 +213,9 @@ static int apply_dir(struct slot_tree *s, struct claim *p, const struct node *n,
     if (ours || p->upper != UPPER_NONE)
         rc = toc_kill(&s->toc, old, e);
     else
-        rc = slot_make(s, s->path, n, NULL, e);
+        rc = slot_place(s, s->path, n, NULL, NULL, e);
     if (rc == 0)
-        rc = toc_add(&s->toc, s->path, n, NODE_DIR, 0, 0, &p->toc, e);
+        rc = note(s, p, s->path, n, NODE_DIR, 0, 0, e);
     p->implicit = 0;
     return rc;
 }
@@ -217,14 +238,14 @@ static int skip(struct slot_tree *s, struct content *c, struct err *e)
     if (c == NULL)
         return err_set(e, ERR_SIZE, "file without content");
     if (!s->second)
-        s->stats.bytes_skipped += c->left;
+        s->stats.bytes.kept += c->left;
     return content_end(c, &end, e);
 }
 
 static int make_settled(struct slot_tree *s, const char *path, const struct node *n, struct err *e)
 {
-    int rc = slot_make(s, path, n, NULL, e);
-    return rc != 0 ? rc : slot_settle(s, path, -1, n, e);
+    int rc = slot_place(s, path, n, NULL, NULL, e);
+    return rc != 0 ? rc : slot_settle_changed(s, path, -1, n, e);
 }
 
 static int apply_other(struct slot_tree *s, struct claim *p, const struct node *n, struct content *c,
@@ -246,7 +267,7 @@ static int apply_other(struct slot_tree *s, struct claim *p, const struct node *
         rc = make_settled(s, s->path, n, e);
     if (rc != 0)
         return rc;
-    return toc_add(&s->toc, s->path, n, (uint8_t)n->type, hidden ? TOC_HIDDEN : 0, xxh64, &p->toc, e);
+    return note(s, p, s->path, n, (uint8_t)n->type, hidden ? TOC_HIDDEN : 0, xxh64, e);
 }
 
 /* --- hard links ----------------------------------------------------------------------------------------------------- */
@@ -323,7 +344,7 @@ static int link_pending(struct slot_tree *s, struct claim *p, const struct link_
         return err_set(e, ERR_LIMIT,
                        "more than %u hard links to files that upper layers hide, this build takes %u",
                        s->pending_cnt, (unsigned)CONFIG_SLOT_HARDLINK_PENDING_MAX);
-    int rc = toc_add(&s->toc, s->path, &n, TOC_HARDLINK, TOC_PENDING, 0, &p->toc, e);
+    int rc = note(s, p, s->path, &n, TOC_HARDLINK, TOC_PENDING, 0, e);
     if (rc == 0)
         s->pending[s->pending_cnt++] = (struct pending){.toc = p->toc, .ordinal = t->ordinal};
     return rc;
@@ -338,7 +359,7 @@ static int link_copy(struct slot_tree *s, struct claim *p, const struct link_tar
         return rc;
     struct node n = toc_node(&it);
     rc = make_settled(s, s->path, &n, e);
-    return rc != 0 ? rc : toc_add(&s->toc, s->path, &n, it.r.type, 0, 0, &p->toc, e);
+    return rc != 0 ? rc : note(s, p, s->path, &n, it.r.type, 0, 0, e);
 }
 
 static int link_hidden(struct claim *p, const struct link_target *t)
@@ -365,11 +386,11 @@ static int apply_link(struct slot_tree *s, struct claim *p, const char *raw, str
         return link_pending(s, p, &t, e);
     if (t.hidden)
         return link_copy(s, p, &t, e);
-    rc = slot_link(s, s->other, s->path, e);
+    rc = slot_place_link(s, s->other, s->path, e);
     if (rc != 0)
         return rc;
     const struct node n = {.target = s->other};
-    return toc_add(&s->toc, s->path, &n, TOC_HARDLINK, 0, 0, &p->toc, e);
+    return note(s, p, s->path, &n, TOC_HARDLINK, 0, 0, e);
 }
 
 /* Content that links of the first pass wait for: the first live one gets it, the others are linked to that. */
@@ -397,7 +418,7 @@ int slot_second_pass(struct slot_tree *s, const struct entry *en, struct content
         if (rc == 0 && !have)
             rc = slot_write_file(s, s->path, &en->node, c, &xxh64, e);
         else if (rc == 0)
-            rc = slot_link(s, s->other, s->path, e);
+            rc = slot_place_link(s, s->other, s->path, e);
         if (rc == 0)
             rc = toc_add(&s->toc, s->path, have ? &link : &en->node, have ? TOC_HARDLINK : NODE_FILE, 0,
                          xxh64, &at, e);

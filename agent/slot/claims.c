@@ -83,7 +83,7 @@ static struct claim *probe(struct claims *c, const char *path, size_t len)
     uint64_t hash = sum_bytes(path, len, c->seed);
     uint32_t at = (uint32_t)(((hash >> 32) * c->slots) >> 32);
     uint32_t low = (uint32_t)hash | 1; /* a tag is never 0 */
-    uint16_t high = (uint16_t)(hash >> 32);
+    uint16_t high = (hash >> 32) & 0x7fff;
 
     while (!is_free(&c->table[at]) && (c->table[at].tag_low != low || c->table[at].tag_high != high))
         at = at + 1 == c->slots ? 0 : at + 1;
@@ -113,6 +113,6 @@ struct claim *claims_put(struct claims *c, const char *path, size_t len, struct 
     uint64_t hash = sum_bytes(path, len, c->seed);
     c->used++;
     *p = (struct claim){
-        .tag_low = (uint32_t)hash | 1, .tag_high = (uint16_t)(hash >> 32), .layer = c->layer & 0x7f};
+        .tag_low = (uint32_t)hash | 1, .tag_high = (hash >> 32) & 0x7fff, .layer = c->layer & 0x7f};
     return p;
 }

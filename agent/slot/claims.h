@@ -1,12 +1,12 @@
 /* Claims: what is known of each path while layers are applied from the top down.
  *
- *     tag (48 bits of the path's hash) | layer, upper, own, flags | offset in the TOC / 16        12 bytes a path
+ *     tag (46 bits of the path's hash) | layer, upper, own, flags | offset in the TOC / 16        12 bytes a path
  *
  * `upper` is what the layers above the present one make of the path, `own` what the present layer has said so far.
  * Nothing is scanned when a layer ends: a claim that was touched by an earlier layer is folded (own into upper) when it
  * is next looked at. The set never grows: its memory is taken once, and untouched pages cost nothing.
  *
- * Two paths share a claim by chance about once in 10^9 deployments: a false match needs the same 48 bits and the same
+ * Two paths share a claim by chance about once in 5 * 10^8 deployments: a false match needs the same 46 bits and the same
  * neighbourhood, which other bits of the hash choose. The seed is random, so nobody can build such an image.
  */
 #ifndef SLIPWAY_SLOT_CLAIMS_H
@@ -37,7 +37,8 @@ enum claim_own {
 
 struct claim {
     uint32_t tag_low;
-    uint16_t tag_high;
+    uint16_t tag_high : 15;
+    uint16_t present : 1; /* a node of the new image stands at the path, or will when its content comes */
     uint16_t layer : 7;
     uint16_t upper : 3;
     uint16_t own : 3;

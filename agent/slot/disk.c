@@ -7,7 +7,7 @@
 #include "base/io.h"
 #include "slot/sum.h"
 
-#define PIECE_LEN (1u << 20)
+#define PIECE_LEN COMPARE_PIECE
 #define READ_LEN (64u << 10)
 
 int slot_disk_begin(struct slot_disk *s, const struct disk_ops *ops, const char *place, struct err *e)
@@ -34,6 +34,7 @@ static int send(int fd, uint64_t off, uint64_t len, struct err *e)
 
 static int write_all(struct slot_disk *s, uint64_t len, struct content *c, struct err *e)
 {
+    struct compare k = {0};
     struct entry_end end = {0};
     if (c == NULL || c->left != len)
         return err_set(e, ERR_SIZE, "want %llu bytes of content, got %llu", (unsigned long long)len,
@@ -45,7 +46,7 @@ static int write_all(struct slot_disk *s, uint64_t len, struct content *c, struc
         return err_errno(e, "seek");
     for (uint64_t off = 0; off < len;) {
         uint64_t n = len - off < PIECE_LEN ? len - off : PIECE_LEN;
-        int rc = content_move(c, s->fd, n, e);
+        int rc = compare_move(&k, c, s->fd, off, (uint32_t)n, s->size - off, &s->bytes, e);
         if (rc == 0)
             rc = send(s->fd, off, n, e);
         if (rc != 0)
@@ -93,6 +94,7 @@ static int read_back(struct slot_disk *s, struct err *e)
                            (unsigned long long)s->len);
         sum_update(&sum, buf, n);
         off += n;
+        s->bytes.read += n;
         if (off % PIECE_LEN == 0)
             posix_fadvise(s->fd, (off_t)(off - PIECE_LEN), PIECE_LEN, POSIX_FADV_DONTNEED);
     }

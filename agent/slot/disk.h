@@ -1,4 +1,5 @@
-/* A disk slot receives one file of the image, a filesystem image, written to a raw partition as it streams.
+/* A disk slot receives one file of the image, a filesystem image, written to a raw partition as it streams. Only blocks
+ * that differ from what the partition holds are written.
  *
  *     begin -> write (the file's content) -> seal -> verify
  *
@@ -11,6 +12,7 @@
 
 #include "base/err.h"
 #include "hal/disk.h"
+#include "slot/compare.h"
 #include "stream/entry.h"
 
 struct slot_disk {
@@ -20,6 +22,7 @@ struct slot_disk {
     uint64_t size;  /* of the device */
     uint64_t len;   /* of the filesystem image */
     uint64_t xxh64; /* of its content */
+    struct slot_bytes bytes;
 };
 
 int slot_disk_begin(struct slot_disk *s, const struct disk_ops *ops, const char *place, struct err *e);

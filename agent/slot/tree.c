@@ -27,7 +27,7 @@ struct slot_tree *slot_tree_new(void)
 static void reset(struct slot_tree *s, const struct tree_ops *ops)
 {
     s->ops = ops;
-    s->layer_open = s->second = s->parent_known = false;
+    s->layer_open = s->second = s->parent_known = s->swept = false;
     s->layers = s->ordinal = s->pending_cnt = 0;
     memset(&s->stats, 0, sizeof s->stats);
     claims_reset(&s->claims);
@@ -44,14 +44,16 @@ static int claim_root(struct slot_tree *s, struct err *e)
         return e->code;
     p->upper = UPPER_DIR;
     p->implicit = 1;
+    p->present = 1;
     return toc_add(&s->toc, "", &n, NODE_DIR, 0, 0, &p->toc, e);
 }
 
 static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_max, struct err *e)
 {
     struct tree_space sp = {0};
-    int rc = slot_empty(s, e);
-    if (rc == 0)
+    int rc = slot_is_empty(s, e);
+    s->fresh = rc > 0;
+    if (rc >= 0)
         rc = s->ops->space(s->root, &sp, e);
     if (rc != 0)
         return rc;
@@ -124,7 +126,7 @@ static int settle_dirs(struct slot_tree *s, struct err *e)
             continue;
         struct node n = toc_node(&it);
         memcpy(s->path, it.path, it.r.path_len + 1u);
-        rc = slot_settle(s, s->path, -1, &n, e);
+        rc = slot_settle_changed(s, s->path, -1, &n, e);
         if (rc != 0)
             return rc;
     }
@@ -168,7 +170,9 @@ static int check_need(struct slot_tree *s, const char *need, struct err *e)
 
 static int seal(struct slot_tree *s, const char *const *needs, int needs_cnt, struct err *e)
 {
-    int rc = settle_dirs(s, e);
+    int rc = s->fresh ? 0 : slot_sweep(s, e);
+    if (rc == 0)
+        rc = settle_dirs(s, e);
     for (int i = 0; rc == 0 && i < needs_cnt && needs[i] != NULL && needs[i][0] != '\0'; i++)
         rc = check_need(s, needs[i], e);
     if (rc == 0)

@@ -1,4 +1,5 @@
-/* A tree slot is made equal to an image: layers from the top down, each path written at most once.
+/* A tree slot converges to an image: layers from the top down, each path written at most once, and only where it
+ * differs from what the slot holds. What the image does not have is removed at the end.
  *
  * The meaning of a path is fixed: a layer is extracted as if into an empty root of its own (symlinks of that layer
  * are followed inside that root), and layers stack as overlayfs stacks them (agent/DESIGN.md, "Stacking").
@@ -19,21 +20,22 @@
 
 #include "base/err.h"
 #include "hal/tree.h"
+#include "slot/compare.h"
 #include "stream/entry.h"
 
 struct slot_tree; /* one per process; slot_tree_new() */
 
 struct slot_tree_stats {
-    uint64_t bytes_written; /* content handed to the filesystem */
-    uint64_t bytes_skipped; /* content of entries that an upper layer hides */
-    uint32_t nodes;         /* paths in the finished tree */
-    uint32_t claims;        /* of CONFIG_SLOT_ENTRY_MAX, the high-water mark of memory */
+    struct slot_bytes bytes; /* of content */
+    uint32_t nodes;          /* paths in the finished tree */
+    uint32_t nodes_changed;  /* made, or their metadata set */
+    uint32_t claims;         /* of CONFIG_SLOT_ENTRY_MAX, the high-water mark of memory */
 };
 
 /* The one allocation, at the start of the role. NULL when it does not fit under the role's ceiling. */
 struct slot_tree *slot_tree_new(void);
 
-/* Open the slot for writing and empty it. `content_max` receives the most bytes a layer's tar may unpack to.
+/* Open the slot for writing. `content_max` receives the most bytes a layer's tar may unpack to.
  * `toc_path` is the file to write the TOC to; what it held is lost. */
 int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
                     uint64_t *content_max, struct err *e);
@@ -49,7 +51,7 @@ int slot_tree_entry(struct slot_tree *s, const struct entry *en, struct content 
 int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e);
 int slot_tree_layer_again(struct slot_tree *s, struct err *e);
 
-/* All layers were given: set the directories' times, check that each of `needs` (paths, "" ends the list) is there,
+/* All layers were given: remove what none of them has, set the directories' times, check that each of `needs` (paths, "" ends the list) is there,
  * flush. The slot stays closed after. */
 int slot_tree_seal(struct slot_tree *s, const char *const *needs, int needs_cnt, struct err *e);
 

@@ -11,57 +11,122 @@
 #include "base/io.h"
 #include "slot/priv.h"
 
-#define DIFF(e, it, what, fmt, want, got)                                                                    \
-    err_set(e, ERR_FLASH, "%s: %s: want " fmt ", got " fmt, (it)->path[0] != '\0' ? (it)->path : "/", what,  \
-            want, got)
+#define DIFF(e, path, what, fmt, want, got)                                                                  \
+    err_set(e, ERR_FLASH, "%s: %s: want " fmt ", got " fmt, (path)[0] != '\0' ? (path) : "/", what, want, got)
 
-static mode_t mode_of(const struct toc_rec *r)
+static mode_t mode_of(const struct node *n)
 {
     static const mode_t bits[] = {0, S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, S_IFBLK, S_IFIFO};
-    return bits[r->type] | (r->type == NODE_SYMLINK ? 0777 : r->mode);
+    return bits[n->type] | (n->type == NODE_SYMLINK ? 0777 : n->mode);
 }
 
 /* A filesystem may keep whole seconds only, and clamps what it can't hold to the ends of 32 (or ext4's 34) bits. */
-static bool same_time(const struct toc_rec *r, const struct timespec *got)
+static bool same_time(const struct node *n, const struct timespec *got)
 {
     int64_t s = got->tv_sec;
-    if (s == r->mtime_s)
-        return (uint32_t)got->tv_nsec == r->mtime_ns || got->tv_nsec == 0;
-    if (r->mtime_s < s)
+    if (s == n->mtime_s)
+        return (uint32_t)got->tv_nsec == n->mtime_ns || got->tv_nsec == 0;
+    if (n->mtime_s < s)
         return s == INT32_MIN || (s == 0 && got->tv_nsec == 0);
     return s == INT32_MAX || s == UINT32_MAX || s == 0x37fffffff;
 }
 
-static int check_meta(const struct toc_item *it, const struct stat *st, struct err *e)
+static int check_meta(const char *path, const struct node *n, const struct stat *st, struct err *e)
 {
-    const struct toc_rec *r = &it->r;
-    if (st->st_mode != mode_of(r))
-        return DIFF(e, it, "mode", "%o", (unsigned)mode_of(r), (unsigned)st->st_mode);
-    if (st->st_uid != r->uid || st->st_gid != r->gid)
-        return err_set(e, ERR_FLASH, "%s: owner: want %u:%u, got %u:%u", it->path, r->uid, r->gid, st->st_uid,
+    if (st->st_mode != mode_of(n))
+        return DIFF(e, path, "mode", "%o", (unsigned)mode_of(n), (unsigned)st->st_mode);
+    if (st->st_uid != n->uid || st->st_gid != n->gid)
+        return err_set(e, ERR_FLASH, "%s: owner: want %u:%u, got %u:%u", path, n->uid, n->gid, st->st_uid,
                        st->st_gid);
-    if (!same_time(r, &st->st_mtim))
-        return err_set(e, ERR_FLASH, "%s: mtime: want %lld.%09u, got %lld.%09u", it->path,
-                       (long long)r->mtime_s, r->mtime_ns, (long long)st->st_mtim.tv_sec,
-                       (unsigned)st->st_mtim.tv_nsec);
-    if (r->type == NODE_FILE && (uint64_t)st->st_size != r->size)
-        return DIFF(e, it, "size", "%llu", (unsigned long long)r->size, (unsigned long long)st->st_size);
-    if ((r->type == NODE_CHAR || r->type == NODE_BLOCK) && st->st_rdev != makedev(r->dev_major, r->dev_minor))
-        return err_set(e, ERR_FLASH, "%s: device: want %u:%u, got %u:%u", it->path, r->dev_major,
-                       r->dev_minor, major(st->st_rdev), minor(st->st_rdev));
+    if (!same_time(n, &st->st_mtim))
+        return err_set(e, ERR_FLASH, "%s: mtime: want %lld.%09u, got %lld.%09u", path, (long long)n->mtime_s,
+                       n->mtime_ns, (long long)st->st_mtim.tv_sec, (unsigned)st->st_mtim.tv_nsec);
+    if (n->type == NODE_FILE && (uint64_t)st->st_size != n->size)
+        return DIFF(e, path, "size", "%llu", (unsigned long long)n->size, (unsigned long long)st->st_size);
+    if ((n->type == NODE_CHAR || n->type == NODE_BLOCK) && st->st_rdev != makedev(n->dev_major, n->dev_minor))
+        return err_set(e, ERR_FLASH, "%s: device: want %u:%u, got %u:%u", path, n->dev_major, n->dev_minor,
+                       major(st->st_rdev), minor(st->st_rdev));
     return 0;
 }
 
-static int check_target(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
+static int check_target(struct slot_tree *s, int dir, const char *path, const struct node *want,
+                        struct err *e)
 {
-    ssize_t n = readlinkat(dir, path_name(it->path), (char *)s->io, NODE_PATH_MAX);
+    ssize_t n = readlinkat(dir, path_name(path), (char *)s->io, NODE_PATH_MAX);
     if (n < 0)
-        return err_errno(e, "%s: readlink", it->path);
-    if (n != it->r.target_len || memcmp(s->io, it->target, (size_t)n) != 0)
-        return err_set(e, ERR_FLASH, "%s: target: want %s, got %.*s", it->path, it->target, (int)n,
+        return err_errno(e, "%s: readlink", path);
+    if ((size_t)n != strlen(want->target) || memcmp(s->io, want->target, (size_t)n) != 0)
+        return err_set(e, ERR_FLASH, "%s: target: want %s, got %.*s", path, want->target, (int)n,
                        (const char *)s->io);
     return 0;
 }
+
+/* --- extended attributes: through /proc, which follows no link of the content --------------------------------------- */
+
+struct attr_path {
+    char text[NODE_NAME_MAX + 48];
+};
+
+static int check_one_attr(struct slot_tree *s, const struct attr_path *at, const char *path,
+                          const struct node *want, const uint8_t **p, struct err *e)
+{
+    uint16_t key_len;
+    uint32_t value_len;
+    char key[256];
+    size_t left = (size_t)(want->xattrs + want->xattr_len - *p);
+    if (left < 6)
+        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", path);
+    memcpy(&key_len, *p, 2);
+    memcpy(&value_len, *p + 2, 4);
+    if (key_len >= sizeof key || left - 6 < (uint64_t)key_len + value_len)
+        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", path);
+    memcpy(key, *p + 6, key_len);
+    key[key_len] = '\0';
+    *p += 6 + key_len;
+    ssize_t n = lgetxattr(at->text, key, s->io, sizeof s->io);
+    if (n < 0)
+        return errno == ENODATA ? err_set(e, ERR_FLASH, "%s: attribute %s is missing", path, key)
+                                : err_errno(e, "%s: attribute %s", path, key);
+    if ((size_t)n != value_len || memcmp(s->io, *p, value_len) != 0)
+        return err_set(e, ERR_FLASH, "%s: attribute %s differs", path, key);
+    *p += value_len;
+    return 0;
+}
+
+static int check_attrs(struct slot_tree *s, int dir, const char *path, const struct node *want, struct err *e)
+{
+    struct attr_path at;
+    const uint8_t *p = want->xattrs;
+    unsigned cnt = 0;
+
+    snprintf(at.text, sizeof at.text, "/proc/self/fd/%d/%s", dir, path[0] != '\0' ? path_name(path) : ".");
+    ssize_t n = llistxattr(at.text, (char *)s->io, sizeof s->io);
+    if (n < 0 && errno != ENOTSUP)
+        return err_errno(e, "%s: attributes", path);
+    for (ssize_t i = 0; i < n; i += (ssize_t)strlen((char *)s->io + i) + 1)
+        cnt += strcmp((char *)s->io + i, "security.selinux") != 0;
+    if (cnt != want->xattr_cnt)
+        return DIFF(e, path, "attributes", "%u", (unsigned)want->xattr_cnt, cnt);
+    for (unsigned i = 0; i < want->xattr_cnt; i++) {
+        int rc = check_one_attr(s, &at, path, want, &p, e);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct node *want,
+                    const struct stat *st, struct err *e)
+{
+    int rc = check_meta(path, want, st, e);
+    if (rc == 0)
+        rc = check_attrs(s, dir, path, want, e);
+    if (rc == 0 && want->type == NODE_SYMLINK)
+        rc = check_target(s, dir, path, want, e);
+    return rc;
+}
+
+/* --- content ------------------------------------------------------------------------------------------------------- */
 
 static int check_content(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
 {
@@ -77,6 +142,7 @@ static int check_content(struct slot_tree *s, int dir, const struct toc_item *it
     while (off < it->r.size && (n = io_read_full(fd, s->io, sizeof s->io)) > 0) {
         sum_update(&sum, s->io, (size_t)n);
         off += (uint64_t)n;
+        s->stats.bytes.read += (uint64_t)n;
         if (off % PIECE_LEN == 0)
             posix_fadvise(fd, (off_t)(off - PIECE_LEN), PIECE_LEN, POSIX_FADV_DONTNEED);
     }
@@ -87,63 +153,8 @@ static int check_content(struct slot_tree *s, int dir, const struct toc_item *it
     if (n < 0)
         return e->code;
     if (sum_end(&sum) != it->r.xxh64)
-        return DIFF(e, it, "content", "xxh64 %016llx", (unsigned long long)it->r.xxh64,
+        return DIFF(e, it->path, "content", "xxh64 %016llx", (unsigned long long)it->r.xxh64,
                     (unsigned long long)sum_end(&sum));
-    return 0;
-}
-
-/* --- extended attributes: through /proc, which follows no link of the content --------------------------------------- */
-
-struct attr_path {
-    char text[NODE_NAME_MAX + 48];
-};
-
-static int check_one_attr(struct slot_tree *s, const struct attr_path *at, const struct toc_item *it,
-                          const uint8_t **p, struct err *e)
-{
-    uint16_t key_len;
-    uint32_t value_len;
-    char key[256];
-    size_t left = (size_t)(it->xattrs + it->r.xattr_len - *p);
-    if (left < 6)
-        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", it->path);
-    memcpy(&key_len, *p, 2);
-    memcpy(&value_len, *p + 2, 4);
-    if (key_len >= sizeof key || left - 6 < (uint64_t)key_len + value_len)
-        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", it->path);
-    memcpy(key, *p + 6, key_len);
-    key[key_len] = '\0';
-    *p += 6 + key_len;
-    ssize_t n = lgetxattr(at->text, key, s->io, sizeof s->io);
-    if (n < 0)
-        return errno == ENODATA ? err_set(e, ERR_FLASH, "%s: attribute %s is missing", it->path, key)
-                                : err_errno(e, "%s: attribute %s", it->path, key);
-    if ((size_t)n != value_len || memcmp(s->io, *p, value_len) != 0)
-        return err_set(e, ERR_FLASH, "%s: attribute %s differs", it->path, key);
-    *p += value_len;
-    return 0;
-}
-
-static int check_attrs(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
-{
-    struct attr_path at;
-    const uint8_t *p = it->xattrs;
-    unsigned cnt = 0;
-
-    snprintf(at.text, sizeof at.text, "/proc/self/fd/%d/%s", dir,
-             it->path[0] != '\0' ? path_name(it->path) : ".");
-    ssize_t n = llistxattr(at.text, (char *)s->io, sizeof s->io);
-    if (n < 0 && errno != ENOTSUP)
-        return err_errno(e, "%s: attributes", it->path);
-    for (ssize_t i = 0; i < n; i += (ssize_t)strlen((char *)s->io + i) + 1)
-        cnt += strcmp((char *)s->io + i, "security.selinux") != 0;
-    if (cnt != it->r.xattr_cnt)
-        return DIFF(e, it, "attributes", "%u", (unsigned)it->r.xattr_cnt, cnt);
-    for (unsigned i = 0; i < it->r.xattr_cnt; i++) {
-        int rc = check_one_attr(s, &at, it, &p, e);
-        if (rc != 0)
-            return rc;
-    }
     return 0;
 }
 
@@ -180,21 +191,19 @@ static int check_node(struct slot_tree *s, const struct toc_item *it, struct err
     int dir;
     if (it->r.type == TOC_HARDLINK)
         return check_hardlink(s, it, e);
+    const struct node want = toc_node(it);
     int rc = stat_path(s, it->path, &dir, &st, e);
     if (rc == 0)
-        rc = check_meta(it, &st, e);
-    if (rc == 0)
-        rc = check_attrs(s, dir, it, e);
-    if (rc == 0 && it->r.type == NODE_SYMLINK)
-        rc = check_target(s, dir, it, e);
+        rc = slot_check_node(s, dir, it->path, &want, &st, e);
     if (rc == 0 && it->r.type == NODE_FILE)
         rc = check_content(s, dir, it, e);
     return rc;
 }
 
 /* The claims serve as the set of paths that the TOC names. */
-static int check_known(struct slot_tree *s, struct err *e)
+static int check_known(struct slot_tree *s, bool dir, struct err *e)
 {
+    (void)dir;
     if (claims_find(&s->claims, s->path, strlen(s->path)) == NULL && strcmp(s->path, "lost+found") != 0)
         return err_set(e, ERR_FLASH, "%s: node: want nothing, got one", s->path);
     return 0;

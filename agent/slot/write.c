@@ -16,7 +16,7 @@ static int blame(const char *path, struct err *e)
     return err_prefix(e, "%s", path[0] != '\0' ? path : "/");
 }
 
-static int parent_fd(struct slot_tree *s, const char *path, struct err *e)
+int slot_parent_fd(struct slot_tree *s, const char *path, struct err *e)
 {
     return path_dirs_open(&s->dirs, path, path_parent_len(path), e);
 }
@@ -26,22 +26,39 @@ static const char *name_of(const char *path)
     return path[0] != '\0' ? path_name(path) : ".";
 }
 
-/* Refuse what can't fit before its first byte. */
-static int reserve(struct slot_tree *s, uint64_t need, struct err *e)
+static int look_at_space(struct slot_tree *s, uint64_t *nodes_total, struct err *e)
 {
-    if (need <= s->bytes_free && s->nodes_free > 0)
-        return 0;
     struct tree_space now = {0};
     int rc = s->ops->space(s->root, &now, e);
-    if (rc != 0)
-        return rc;
     s->bytes_free = now.bytes_free;
     s->nodes_free = now.nodes_total > 0 ? now.nodes_free : UINT64_MAX;
+    *nodes_total = now.nodes_total;
+    return rc;
+}
+
+/* Refuse what can't fit before its first byte. Old content that could have served a lower layer goes first. */
+static int reserve(struct slot_tree *s, uint64_t need, struct err *e)
+{
+    uint64_t nodes_total = 0;
+    int rc = 0;
+    if (need <= s->bytes_free && s->nodes_free > 0)
+        return 0;
+    rc = look_at_space(s, &nodes_total, e);
+    if (rc == 0 && (need > s->bytes_free || s->nodes_free == 0) && !s->fresh && !s->swept) {
+        s->swept = true;
+        rc = slot_sweep(s, e);
+        if (rc == 0)
+            rc = s->ops->sync(s->root, e); /* some filesystems free only then */
+        if (rc == 0)
+            rc = look_at_space(s, &nodes_total, e);
+    }
+    if (rc != 0)
+        return rc;
     if (need > s->bytes_free)
         return err_set(e, ERR_SPACE, "need %llu bytes, have %llu", (unsigned long long)need,
                        (unsigned long long)s->bytes_free);
     if (s->nodes_free == 0)
-        return err_set(e, ERR_SPACE, "need 1 inode, have 0 of %llu", (unsigned long long)now.nodes_total);
+        return err_set(e, ERR_SPACE, "need 1 inode, have 0 of %llu", (unsigned long long)nodes_total);
     return 0;
 }
 
@@ -50,7 +67,7 @@ int slot_make(struct slot_tree *s, const char *path, const struct node *n, int *
     int rc = reserve(s, n->type == NODE_FILE ? n->size : 0, e);
     if (rc != 0)
         return blame(path, e);
-    int dir = parent_fd(s, path, e);
+    int dir = slot_parent_fd(s, path, e);
     if (dir < 0)
         return blame(path, e);
     rc = s->ops->make(dir, name_of(path), n, file_fd, e);
@@ -60,9 +77,24 @@ int slot_make(struct slot_tree *s, const char *path, const struct node *n, int *
     return 0;
 }
 
+int slot_reopen(struct slot_tree *s, const char *path, const struct node *n, uint64_t old, int *file_fd,
+                struct err *e)
+{
+    int rc = n->size > old ? reserve(s, n->size - old, e) : 0;
+    int dir = rc == 0 ? slot_parent_fd(s, path, e) : rc;
+    if (dir < 0)
+        return blame(path, e);
+    rc = s->ops->reopen(dir, name_of(path), file_fd, e);
+    if (rc == 0 && n->size < old && IO_RETRY(ftruncate(*file_fd, (off_t)n->size)) != 0) {
+        rc = err_errno(e, "truncate");
+        close(*file_fd);
+    }
+    return rc != 0 ? blame(path, e) : 0;
+}
+
 int slot_settle(struct slot_tree *s, const char *path, int file_fd, const struct node *n, struct err *e)
 {
-    int dir = parent_fd(s, path, e);
+    int dir = slot_parent_fd(s, path, e);
     if (dir < 0 || s->ops->settle(dir, name_of(path), file_fd, n, e) != 0)
         return blame(path, e);
     return 0;
@@ -70,7 +102,7 @@ int slot_settle(struct slot_tree *s, const char *path, int file_fd, const struct
 
 int slot_link(struct slot_tree *s, const char *from, const char *to, struct err *e)
 {
-    int dir = parent_fd(s, from, e);
+    int dir = slot_parent_fd(s, from, e);
     if (dir < 0)
         return blame(from, e);
     int from_dir = IO_RETRY(fcntl(dir, F_DUPFD_CLOEXEC, 0));
@@ -78,7 +110,7 @@ int slot_link(struct slot_tree *s, const char *from, const char *to, struct err 
         err_errno(e, "dup");
         return blame(from, e);
     }
-    dir = parent_fd(s, to, e);
+    dir = slot_parent_fd(s, to, e);
     int rc = dir < 0 ? dir : s->ops->link(from_dir, name_of(from), dir, name_of(to), e);
     close(from_dir);
     return rc != 0 ? blame(to, e) : 0;
@@ -88,7 +120,7 @@ int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *
 {
     if (is_dir)
         path_dirs_drop(&s->dirs);
-    int dir = parent_fd(s, path, e);
+    int dir = slot_parent_fd(s, path, e);
     if (dir < 0 || s->ops->remove(dir, name_of(path), is_dir, e) != 0)
         return blame(path, e);
     return 0;
@@ -145,24 +177,37 @@ void slot_ring_drop(struct slot_tree *s)
     s->ring.bytes = 0;
 }
 
-static int fill(struct slot_tree *s, int fd, uint64_t size, struct content *c, struct err *e)
+/* Over `old` bytes that the file holds. */
+static int fill(struct slot_tree *s, int fd, uint64_t size, uint64_t old, struct content *c, struct err *e)
 {
+    struct compare k = {0};
     uint64_t off = 0;
     while (off < size) {
         uint64_t n = size - off < PIECE_LEN ? size - off : PIECE_LEN;
-        int rc = content_move(c, fd, n, e);
+        uint64_t before = s->stats.bytes.written;
+        int rc = compare_move(&k, c, fd, off, (uint32_t)n, old > off ? old - off : 0, &s->stats.bytes, e);
         if (rc != 0)
             return rc;
+        n = s->stats.bytes.written - before;
         s->bytes_free -= n < s->bytes_free ? n : s->bytes_free;
-        s->stats.bytes_written += n;
         if (size > PIECE_LEN)
-            rc = push(fd, off, n, SYNC_FILE_RANGE_WRITE, e);
+            rc = push(fd, off, PIECE_LEN, SYNC_FILE_RANGE_WRITE, e);
         if (rc == 0 && off >= PIECE_LEN)
             rc = push_and_forget(fd, off - PIECE_LEN, PIECE_LEN, e);
         if (rc != 0)
             return rc;
-        off += n;
+        off += PIECE_LEN;
     }
+    return 0;
+}
+
+/* Takes the descriptor. What was not written is not sent to the medium, only forgotten. */
+static int let_go(struct slot_tree *s, int fd, uint64_t len, bool written, struct err *e)
+{
+    if (written)
+        return ring_add(&s->ring, fd, len, e);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
     return 0;
 }
 
@@ -170,25 +215,26 @@ int slot_write_file(struct slot_tree *s, const char *path, const struct node *n,
                     uint64_t *xxh64, struct err *e)
 {
     struct entry_end end = {0};
+    uint64_t old = 0, before = s->stats.bytes.written;
     int fd = -1;
 
     if (c == NULL || c->left != n->size)
         return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path,
                        (unsigned long long)n->size, c != NULL ? (unsigned long long)c->left : 0);
-    int rc = slot_make(s, path, n, &fd, e);
+    int rc = slot_place(s, path, n, &fd, &old, e);
     if (rc != 0)
         return rc;
-    rc = fill(s, fd, n->size, c, e);
+    rc = fill(s, fd, n->size, old, c, e);
     if (rc == 0)
         rc = content_end(c, &end, e);
     if (rc != 0)
         blame(path, e);
     else
-        rc = slot_settle(s, path, fd, n, e);
+        rc = slot_settle_changed(s, path, fd, n, e);
     if (rc != 0) {
         close(fd);
         return e->code;
     }
     *xxh64 = end.xxh64;
-    return ring_add(&s->ring, fd, n->size, e) != 0 ? blame(path, e) : 0;
+    return let_go(s, fd, n->size, s->stats.bytes.written > before, e) != 0 ? blame(path, e) : 0;
 }

@@ -261,6 +261,28 @@ int content_move(struct content *c, int fd, uint64_t len, struct err *e)
     return 0;
 }
 
+int content_read(struct content *c, void *buf, uint32_t len, struct err *e)
+{
+    uint8_t *at = buf;
+
+    while (len > 0) {
+        uint32_t n;
+        int rc = content_next(c, e);
+
+        if (rc)
+            return rc;
+        n = len < c->in_frame ? len : c->in_frame;
+        rc = c->pipe->read(c->pipe, at, n, e);
+        if (rc)
+            return rc;
+        c->in_frame -= n;
+        c->left -= n;
+        at += n;
+        len -= n;
+    }
+    return 0;
+}
+
 int content_end(struct content *c, struct entry_end *out, struct err *e)
 {
     uint8_t waste[4096];
@@ -268,17 +290,9 @@ int content_end(struct content *c, struct entry_end *out, struct err *e)
     int rc;
 
     while (c->left > 0) {
-        uint32_t n;
-
-        rc = content_next(c, e);
+        rc = content_read(c, waste, c->left < sizeof waste ? (uint32_t)c->left : (uint32_t)sizeof waste, e);
         if (rc)
             return rc;
-        n = c->in_frame < sizeof waste ? c->in_frame : (uint32_t)sizeof waste;
-        rc = c->pipe->read(c->pipe, waste, n, e);
-        if (rc)
-            return rc;
-        c->in_frame -= n;
-        c->left -= n;
     }
     rc = content_head(c, FRAME_ENTRY_END, &head, e);
     if (rc)

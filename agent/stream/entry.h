@@ -67,6 +67,8 @@ struct content {
 };
 /* Move exactly `len` <= left bytes to fd at its file position. */
 int content_move(struct content *c, int fd, uint64_t len, struct err *e);
+/* The same into memory. */
+int content_read(struct content *c, void *buf, uint32_t len, struct err *e);
 /* Throw away what is left and read the FRAME_ENTRY_END. */
 int content_end(struct content *c, struct entry_end *out, struct err *e);
 

@@ -144,8 +144,20 @@ static enum machine_state act_ask_while_polling(struct machine *m)
 
 /* --- installing --------------------------------------------------------------------------------------------------- */
 
+/* What the last deployment did to the slot, however it ended. A cut of power loses the count of one. */
+static void wear_count(struct machine *m)
+{
+    struct slot_bytes *n = &m->progress.slot;
+
+    m->store.state.slot_bytes_written += n->written;
+    m->store.state.slot_bytes_kept += n->kept;
+    m->store.state.slot_bytes_read += n->read;
+    memset(n, 0, sizeof *n);
+}
+
 static enum machine_state install_failed(struct machine *m)
 {
+    wear_count(m);
     failure_record(m, "install", &m->cause, slot_other(m->booted));
     state_keep(m);
     m->failures++;
@@ -216,7 +228,7 @@ static enum machine_state act_installed(struct machine *m)
     s->installed_s = board.clock->wall_s();
     s->app = d->app;
     s->app_cnt = d->app.arg_cnt > 0;
-    m->store.state.slot_bytes_written += d->bytes_written;
+    wear_count(m);
     memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
     if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_save(&m->store, &m->cause) < 0 ||
@@ -698,5 +710,7 @@ void machine_status(struct machine *m, struct status *out)
     failure_fill(m, out);
     roles_fill(m, out);
     out->slot_bytes_written = m->store.state.slot_bytes_written;
+    out->slot_bytes_kept = m->store.state.slot_bytes_kept;
+    out->slot_bytes_read = m->store.state.slot_bytes_read;
     out->state_writes = m->store.state.writes;
 }

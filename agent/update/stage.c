@@ -36,8 +36,11 @@ struct stage {
 
 static void progress_send(struct stage *s)
 {
+    struct slot_tree_stats stats;
     struct err ignored;
 
+    slot_tree_stats(s->tree, &stats);
+    s->progress.slot = s->conf->slots.disk ? s->disk.bytes : stats.bytes;
     s->progress.bytes = s->pump.bytes_total;
     s->progress_at_ms = board.clock->boot_ms();
     /* agentd watches this process anyway: progress lost is nothing lost */
@@ -251,7 +254,6 @@ static void done_send(struct stage *s, struct err *e)
     snprintf(done.version, sizeof done.version, "%s", s->config.version);
     done.app = s->config.app;
     done.bytes_fetched = s->pump.bytes_total;
-    done.bytes_written = s->conf->slots.disk ? s->disk.len : stats.bytes_written;
     done.nodes = stats.nodes;
     done.hash_kib_s = hash_engine_speed();
     done.bytes_hashed = s->pump.bytes_hashed;
@@ -264,6 +266,7 @@ int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *
     const char *own[SLOT_CNT] = {conf->slots.a, conf->slots.b};
     struct stage *s = calloc(1, sizeof *s);
     struct err e = {0}, sent;
+    int rc;
 
     log_role("stage");
     signal(SIGPIPE, SIG_IGN);
@@ -280,7 +283,9 @@ int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *
     pump_init(&s->pump, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES);
     s->pump.tick = progress_tick;
     s->pump.tick_ctx = s;
-    if (install(s, digest, media, &e) < 0) {
+    rc = install(s, digest, media, &e);
+    progress_send(s); /* counts to keep, of a failure too */
+    if (rc < 0) {
         if (frame_write_err(STAGE_FD_REPORT, &e, &sent) < 0)
             log_error("%s", e.text);
         return 1;

@@ -15,6 +15,7 @@
 #include "base/conf.h"
 #include "base/hash.h"
 #include "hal/board.h"
+#include "slot/compare.h"
 
 /* Descriptors that the roles find open at start. */
 enum role_fd {
@@ -35,6 +36,7 @@ struct stage_progress { /* FRAME_PROGRESS */
     uint32_t phase;
     uint32_t layer, layer_cnt;   /* 1 is the top one, which comes first */
     uint64_t bytes, bytes_total; /* of compressed blobs */
+    struct slot_bytes slot;      /* what it cost the slot so far */
 };
 
 struct stage_done {         /* FRAME_DONE: the slot holds the image, was read back and matched */
@@ -42,7 +44,6 @@ struct stage_done {         /* FRAME_DONE: the slot holds the image, was read ba
     char version[64];
     struct app_spec app;
     uint64_t bytes_fetched;
-    uint64_t bytes_written;
     uint32_t nodes;
     uint32_t hash_kib_s;   /* of stage's engine, as measured at its start */
     uint64_t bytes_hashed; /* by stage and decode together */

@@ -32,6 +32,7 @@ struct state {
     uint32_t writes;                   /* of records, for life */
     uint32_t held;                     /* 1: no new version until a person releases it */
     uint32_t peak_kib[STATE_ROLE_MAX]; /* struct worker's, as of the last install */
+    uint64_t slot_bytes_kept, slot_bytes_read;
 };
 
 enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD };

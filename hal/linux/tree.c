@@ -82,6 +82,7 @@ const struct tree_ops tree_linux = {
     .close = linux_close,
     .space = tree_posix_space,
     .make = tree_posix_make,
+    .reopen = tree_posix_reopen,
     .settle = tree_posix_settle,
     .link = tree_posix_link,
     .remove = tree_posix_remove,

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -63,6 +65,50 @@ int tree_posix_make(int dir_fd, const char *name, const struct node *n, int *fil
     return rc < 0 ? err_errno(e, "make") : 0;
 }
 
+int tree_posix_reopen(int dir_fd, const char *name, int *file_fd, struct err *e)
+{
+    int fd = IO_RETRY(openat(dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOATIME));
+    if (fd < 0)
+        return err_errno(e, "open");
+    *file_fd = fd;
+    return 0;
+}
+
+static bool is_wanted(const struct node *n, const char *name)
+{
+    const uint8_t *p = n->xattrs;
+    uint16_t key_len;
+    uint32_t value_len;
+    for (int i = 0; i < n->xattr_cnt && n->xattr_len - (size_t)(p - n->xattrs) >= 6; i++) {
+        memcpy(&key_len, p, 2);
+        memcpy(&value_len, p + 2, 4);
+        if (n->xattr_len - (size_t)(p - n->xattrs) - 6 < (uint64_t)key_len + value_len)
+            return false;
+        if (strlen(name) == key_len && memcmp(p + 6, name, key_len) == 0)
+            return true;
+        p += 6 + key_len + value_len;
+    }
+    return strcmp(name, "security.selinux") == 0;
+}
+
+/* Of a node that was there before. */
+static int drop_xattrs(int dir_fd, const char *name, int fd, const struct node *n, struct err *e)
+{
+    char path[NODE_NAME_MAX + 48], list[XATTR_LIST_MAX];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir_fd, name);
+    ssize_t len = fd >= 0 ? flistxattr(fd, list, sizeof list) : llistxattr(path, list, sizeof list);
+    if (len < 0)
+        return errno == ENOTSUP ? 0 : err_errno(e, "attributes");
+    for (const char *at = list; at < list + len; at += strlen(at) + 1) {
+        if (is_wanted(n, at))
+            continue;
+        if ((fd >= 0 ? fremovexattr(fd, at) : lremovexattr(path, at)) != 0 && errno != ENODATA)
+            return err_errno(e, "remove attribute %s", at);
+    }
+    return 0;
+}
+
 static int set_one_xattr(const char *path, int fd, const char *name, const void *value, size_t len,
                          struct err *e)
 {
@@ -114,6 +160,9 @@ int tree_posix_settle(int dir_fd, const char *name, int file_fd, const struct no
         if (rc != 0)
             return err_errno(e, "chmod");
     }
+    rc = drop_xattrs(dir_fd, name, file_fd, n, e);
+    if (rc != 0)
+        return rc;
     if (n->xattr_cnt > 0) {
         rc = set_xattrs(dir_fd, name, file_fd, n, e);
         if (rc != 0)

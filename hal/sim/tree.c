@@ -42,6 +42,12 @@ static int sim_make(int dir_fd, const char *name, const struct node *n, int *fil
     return tree_posix_make(dir_fd, name, n, file_fd, e);
 }
 
+static int sim_reopen(int dir_fd, const char *name, int *file_fd, struct err *e)
+{
+    FAULT("tree.reopen");
+    return tree_posix_reopen(dir_fd, name, file_fd, e);
+}
+
 static int sim_settle(int dir_fd, const char *name, int file_fd, const struct node *n, struct err *e)
 {
     FAULT("tree.settle");
@@ -73,6 +79,7 @@ const struct tree_ops tree_sim = {
     .close = sim_close,
     .space = sim_space,
     .make = sim_make,
+    .reopen = sim_reopen,
     .settle = sim_settle,
     .link = sim_link,
     .remove = sim_remove,

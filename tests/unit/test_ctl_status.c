@@ -40,6 +40,8 @@ static void typical(void)
         .app = {.state = "up", .pid = 131, .up_s = 42},
         .tag_digest.b = {0x91, 0xbc},
         .slot_bytes_written = 123456789,
+        .slot_bytes_kept = 23456789,
+        .slot_bytes_read = 3456789,
         .state_writes = 42,
         .roles = {{"agentd", 1024, 400}},
         .hash_kib_s = 46080,
@@ -67,7 +69,8 @@ static void worst(char c)
 {
     memset(&s, 0xff, sizeof s);
     s.now_s = s.last_poll_s = s.next_poll_in_s = s.last_failure.when_s = 999999999999999;
-    s.uptime_s = s.app.up_s = s.slot_bytes_written = s.app.last_exit.ran_ms = 999999999999999;
+    s.uptime_s = s.app.up_s = s.slot_bytes_written = s.slot_bytes_kept = s.slot_bytes_read =
+        s.app.last_exit.ran_ms = 999999999999999;
     s.booted = SLOT_A;
     s.plain_http = s.held = s.unsigned_ok = true;
     s.app.pid = 2147483647;
@@ -163,6 +166,8 @@ static void test_fields(void **state)
     assert_true(cJSON_IsNull(get(o, "last_failure", NULL)));
     assert_true(cJSON_IsNull(get(o, "app", "last_exit")));
     assert_true(get(o, "flash", "slot_bytes_written")->valuedouble == 123456789);
+    assert_true(get(o, "flash", "slot_bytes_kept")->valuedouble == 23456789);
+    assert_true(get(o, "flash", "slot_bytes_read")->valuedouble == 3456789);
     assert_int_equal(cJSON_GetArraySize(get(o, "roles", NULL)), 1);
     cJSON_Delete(o);
 }

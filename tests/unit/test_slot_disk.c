@@ -62,6 +62,19 @@ static void test_lengths(void **state)
     }
 }
 
+static void test_only_what_differs(void **state)
+{
+    (void)state;
+    write_and_seal(DISK_LEN);
+    data[5] ^= 1;
+    data[2000000] ^= 1;
+    assert_int_equal(slot_disk_begin(&disk, &disk_sim, place, &e), 0);
+    write_and_seal(DISK_LEN);
+    assert_int_equal(disk.bytes.written, 2 * 4096);
+    assert_int_equal(disk.bytes.kept, DISK_LEN - 2 * 4096);
+    assert_int_equal(slot_disk_verify(&disk, &e), 0);
+}
+
 static void test_too_big(void **state)
 {
     (void)state;
@@ -111,7 +124,7 @@ static void test_faults(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_lengths), T(test_too_big), T(test_flip_is_seen),
-                                       T(test_faults)};
+    const struct CMUnitTest tests[] = {T(test_lengths), T(test_too_big), T(test_only_what_differs),
+                                       T(test_flip_is_seen), T(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
