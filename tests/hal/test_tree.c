@@ -98,6 +98,36 @@ static void test_file(void **state)
     OK(ops->remove(root, "f", false, &e));
 }
 
+/* Content changes in place, and settle() leaves no attribute of before. */
+static void test_change(void **state)
+{
+    (void)state;
+    struct node n = a_node(NODE_FILE, 0644), d = a_node(NODE_DIR, 0755);
+    char got[8] = "";
+    int fd = -1, again = -1;
+    OK(ops->make(root, "f", &n, &fd, &e));
+    assert_int_equal(io_write_full(fd, "content", 7), 0);
+    bool attrs = fsetxattr(fd, "user.old", "x", 1, 0) == 0; /* not every filesystem has them */
+    OK(ops->settle(root, "f", fd, &n, &e));
+    assert_int_equal(fgetxattr(fd, "user.old", got, 1), -1);
+    assert_true(!attrs || errno == ENODATA);
+    OK(ops->reopen(root, "f", &again, &e));
+    assert_int_equal(io_pwrite_full(again, "C", 1, 0), 0);
+    OK(ops->settle(root, "f", again, &n, &e));
+    assert_int_equal(io_pread_full(fd, got, 7, 0), 7);
+    assert_string_equal(got, "Content");
+    is_settled("f", S_IFREG | 0644);
+    close(fd);
+    close(again);
+    OK(ops->remove(root, "f", false, &e));
+    again = -1;
+    assert_int_equal(ops->reopen(root, "f", &again, &e), -ENOENT);
+    OK(ops->make(root, "d", &d, NULL, &e));
+    assert_true(ops->reopen(root, "d", &again, &e) < 0);
+    assert_int_equal(again, -1);
+    OK(ops->remove(root, "d", true, &e));
+}
+
 static void test_attrs_end_early(void **state)
 {
     (void)state;
@@ -233,6 +263,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_file),
+        T(test_change),
         T(test_attrs_end_early),
         T(test_dir_and_link),
         T(test_symlink),

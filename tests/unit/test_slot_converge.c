@@ -323,9 +323,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_same_again),   T(test_metadata_only), T(test_some_bytes), T(test_insert_and_cut),
-        T(test_found_again),  T(test_types_change),  T(test_links_part), T(test_twice_over_links),
-        T(test_attributes),   T(test_room),
+        T(test_same_again),  T(test_metadata_only), T(test_some_bytes), T(test_insert_and_cut),
+        T(test_found_again), T(test_types_change),  T(test_links_part), T(test_twice_over_links),
+        T(test_attributes),  T(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
