@@ -18,6 +18,7 @@ struct arguments {
     enum slot_id slot;
     struct digest digest;
     uint32_t media;
+    uint64_t floor;
 };
 
 static int usage(void)
@@ -35,7 +36,7 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
     int opt;
 
     *out = (struct arguments){.conf = CONF_DEFAULT};
-    while ((opt = getopt(argc, argv, "c:s:d:m:")) != -1) {
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
@@ -49,6 +50,9 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             break;
         case 'm':
             out->media = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'f':
+            out->floor = strtoull(optarg, NULL, 10);
             break;
         default:
             return -1;
@@ -84,9 +88,11 @@ static int role_run(const char *role, int argc, char **argv)
     if (strcmp(role, "fetch") == 0)
         return fetch_main(&conf, FETCH_FD_REQUEST, FETCH_FD_BODY);
     if (strcmp(role, "stage") == 0)
-        return stage_main(&conf, a.slot, &a.digest, a.media);
+        return stage_main(&conf, a.slot, &a.digest, a.media, a.floor);
     if (strcmp(role, "decode") == 0)
-        return decode_main(conf.agent.worker_uid);
+        return decode_main(conf.agent.worker_uid, false);
+    if (strcmp(role, "envelope") == 0)
+        return decode_main(conf.agent.worker_uid, true);
     log_role("agentd");
     return agentd_main(&conf, a.conf);
 }

@@ -62,9 +62,9 @@ int err_prefix(struct err *e, const char *fmt, ...)
 const char *err_name(int code)
 {
     static const char *const names[] = {
-        "digest",  "size", "format", "limit",  "policy",      "platform", "space",
-        "network", "tls",  "auth",   "absent", "registry",    "flash",    "boot",
-        "config",  "peer", "app",    "state",  "unsupported",
+        "digest", "size",  "format",      "limit",    "policy",    "platform", "space",  "network",
+        "tls",    "auth",  "absent",      "registry", "flash",     "boot",     "config", "peer",
+        "app",    "state", "unsupported", "unsigned", "signature", "older",    "held",
     };
     int at = ERR_DIGEST - code;
 

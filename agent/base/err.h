@@ -33,6 +33,11 @@ enum err_code {
     ERR_APP = -5016,         /* the app did not start, crashed or was never healthy */
     ERR_STATE = -5017,       /* the request does not fit the present state */
     ERR_UNSUPPORTED = -5018, /* a capability this board or build does not have */
+    ERR_UNSIGNED = -5019,    /* no signature where one is required */
+    ERR_SIGNATURE =
+        -5020,         /* signatures, but none that counts: wrong key, other bytes, other image, too few */
+    ERR_OLDER = -5021, /* properly signed, but a version below the one this device must not go under */
+    ERR_HELD = -5022,  /* properly signed, but not now: the fleet's brake is on */
 };
 
 struct err {

@@ -13,6 +13,7 @@
 #include "ctl/render.h"
 #include "ctl/session.h"
 #include "ctl/status.h"
+#include "trust/keys.h"
 
 #define SOCKET_DEFAULT "/run/slipway/agentd.sock"
 #define FOLLOW_MS 1000
@@ -189,18 +190,23 @@ static int run_history(struct call *c, const struct command *command)
 static int run_config(struct call *c, const struct command *command)
 {
     static struct conf conf;
+    static struct trust_keys keys;
     const char *path = c->words[2] ? c->words[2] : CONF_DEFAULT;
     struct err e;
 
     (void)command;
     if (!c->words[1] || strcmp(c->words[1], "check") != 0)
         return usage("config: say `config check`, and a file when it is not ", CONF_DEFAULT);
-    if (conf_load(path, &conf, &e) < 0) {
+    if (conf_load(path, &conf, &e) < 0 || trust_keys_load(&conf.trust, &keys, &e) < 0) {
         fprintf(stderr, "agentctl: %s\n", e.text);
         return AGENTCTL_REFUSED;
     }
-    printf("%s: good; follows %s/%s:%s\n", path, conf.registry.host, conf.registry.repository,
+    printf("%s: good; follows %s/%s:%s, ", path, conf.registry.host, conf.registry.repository,
            conf.registry.tag);
+    if (conf.trust.required)
+        printf("signed by %u of %u keys\n", keys.threshold, keys.cnt);
+    else
+        puts("SIGNATURES OFF");
     return AGENTCTL_OK;
 }
 
@@ -228,6 +234,8 @@ static const struct command commands[] = {
     {"logs", run_logs, 0, true, "what the app printed; -f: goes on as it prints more", NULL},
     {"update", run_order, 0, false, "look at the registry now and install what is there",
      "The agent looks for a new version now; see `agentctl status`."},
+    {"downgrade", run_order, 0, false, "the same, even to an older version than this board has had",
+     "The agent looks for a version now, and takes an older one, too."},
     {"confirm", run_order, 0, false, "end the trial now: keep the running version",
      "Confirmed: the running version stays."},
     {"rollback", run_order, 0, false, "go back to the version in the other slot",

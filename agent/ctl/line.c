@@ -39,7 +39,12 @@ static int verb_why(struct request *r, struct err *e)
 
 static int verb_update(struct request *r, struct err *e)
 {
-    return r->owner->update(r->owner->ctx, e);
+    return r->owner->update(r->owner->ctx, false, e);
+}
+
+static int verb_downgrade(struct request *r, struct err *e)
+{
+    return r->owner->update(r->owner->ctx, true, e);
 }
 
 static int verb_confirm(struct request *r, struct err *e)
@@ -121,9 +126,10 @@ static const struct verb {
     int (*run)(struct request *r, struct err *e);
     bool changes_state;
 } verbs[] = {
-    {"status", verb_status, false}, {"why", verb_why, false},        {"logs", verb_logs, false},
-    {"update", verb_update, true},  {"confirm", verb_confirm, true}, {"rollback", verb_rollback, true},
-    {"hold", verb_hold, true},      {"release", verb_release, true}, {"history", verb_history, false},
+    {"status", verb_status, false},      {"why", verb_why, false},        {"logs", verb_logs, false},
+    {"update", verb_update, true},       {"confirm", verb_confirm, true}, {"rollback", verb_rollback, true},
+    {"hold", verb_hold, true},           {"release", verb_release, true}, {"history", verb_history, false},
+    {"downgrade", verb_downgrade, true},
 };
 
 static const struct verb *verb_find(const char *name)

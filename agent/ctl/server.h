@@ -19,7 +19,8 @@
 struct ctl_owner {
     void *ctx;
     void (*status)(void *ctx, struct status *out);
-    int (*update)(void *ctx, struct err *e);  /* poll now and install what is there, failed digest or not */
+    /* Poll now and install what is there, failed digest or not; with `older`, under the floor of versions, too. */
+    int (*update)(void *ctx, bool older, struct err *e);
     int (*confirm)(void *ctx, struct err *e); /* end the trial now; ERR_STATE when there is none */
     int (*rollback)(void *ctx,
                     struct err *e); /* go back to the other slot; ERR_STATE when it holds no good version */

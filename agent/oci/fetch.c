@@ -72,8 +72,9 @@ static int serve_resolve(int body_fd, struct err *e)
 static int serve_body(const struct fetch_request *q, int body_fd, struct err *e)
 {
     struct fetch_end out;
-    int rc = q->kind == FETCH_BLOB ? registry_blob(&registry, q, body_fd, &out, e)
-                                   : registry_manifest(&registry, q, body_fd, &out, e);
+    int rc = q->kind == FETCH_BLOB       ? registry_blob(&registry, q, body_fd, &out, e)
+             : q->kind == FETCH_MANIFEST ? registry_manifest(&registry, q, body_fd, &out, e)
+                                         : registry_named(&registry, q, body_fd, &out, e);
 
     return rc ? rc : frame_write(body_fd, FRAME_BODY_END, &out, sizeof out, e);
 }
@@ -85,6 +86,10 @@ static int serve(const struct fetch_request *q, int body_fd, struct err *e)
         return serve_resolve(body_fd, e);
     case FETCH_MANIFEST:
     case FETCH_BLOB:
+    case FETCH_SIGNATURES:
+    case FETCH_REFERRERS:
+    case FETCH_ROOT:
+    case FETCH_BRAKE:
         return serve_body(q, body_fd, e);
     default:
         return err_set(e, ERR_PEER, "request of unknown kind %u", q->kind);

@@ -19,13 +19,18 @@ enum fetch_kind {
     FETCH_RESOLVE = 1, /* HEAD the configured tag: FRAME_RESOLVED */
     FETCH_MANIFEST,    /* GET a manifest or index by digest: FRAME_BODY.. FRAME_BODY_END */
     FETCH_BLOB,        /* GET a blob by digest from `offset`: FRAME_BODY.. FRAME_BODY_END */
+    /* GET what is found by name: FRAME_BODY.. FRAME_BODY_END. What is not there has no body at all. */
+    FETCH_SIGNATURES, /* the tag where cosign puts the signatures of `digest`: sha256-<hex>.sig */
+    FETCH_REFERRERS,  /* what refers to `digest`: by the API of OCI 1.1, or at the tag sha256-<hex> */
+    FETCH_ROOT,       /* the tag slipway-root */
+    FETCH_BRAKE,      /* the followed tag's name and .brake */
 };
 
 struct fetch_request {
     uint32_t kind;
     struct digest digest;
     uint64_t
-        size; /* whole size of a blob as the manifest gives it; the most bytes that may come of a manifest */
+        size; /* whole size of a blob as the manifest gives it; the most bytes that may come of anything else */
     uint64_t offset; /* FETCH_BLOB: first byte wanted; the body has size - offset bytes */
 };
 
@@ -36,7 +41,7 @@ struct fetch_resolved {
 };
 
 struct fetch_end {
-    uint32_t media; /* FETCH_MANIFEST: enum oci_media of the Content-Type */
+    uint32_t media; /* enum oci_media of the Content-Type; 0 for a blob */
     uint32_t tries; /* requests it took */
     uint64_t wire;
 };

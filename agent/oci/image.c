@@ -302,6 +302,30 @@ static int config_read(const cJSON *root, struct oci_manifest *out, struct err *
     return 0;
 }
 
+/* What a signature that has no words of its own leaves to the manifest to say. */
+static int annotations_read(const cJSON *root, struct oci_manifest *out, struct err *e)
+{
+    const cJSON *annotations;
+    const char *version, *repository;
+    int rc = json_object(root, "annotations", JSON_OPTIONAL, &annotations, e);
+
+    if (rc || !annotations)
+        return rc;
+    rc = json_string(annotations, "dev.slipway.version", JSON_OPTIONAL, &version, e);
+    if (!rc)
+        rc = json_string(annotations, "dev.slipway.repository", JSON_OPTIONAL, &repository, e);
+    if (rc)
+        return err_prefix(e, "annotations");
+    if (version && !json_digits(version, &out->version))
+        return err_set(e, ERR_FORMAT,
+                       "annotations: dev.slipway.version: want a whole number from 1, got %.40s", version);
+    if (repository &&
+        (size_t)snprintf(out->repository, sizeof out->repository, "%s", repository) >= sizeof out->repository)
+        return err_set(e, ERR_LIMIT, "annotations: dev.slipway.repository is longer than %zu characters",
+                       sizeof out->repository - 1);
+    return 0;
+}
+
 int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struct oci_manifest *out,
                        struct err *e)
 {
@@ -317,6 +341,8 @@ int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struc
             rc = config_read(root, out, e);
         if (!rc)
             rc = layers_read(root, out, e);
+        if (!rc)
+            rc = annotations_read(root, out, e);
         json_free(root);
     }
     return rc;

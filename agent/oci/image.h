@@ -43,6 +43,8 @@ struct oci_index_choice {
 
 struct oci_manifest {
     struct oci_blob config;
+    uint64_t version;     /* annotation dev.slipway.version, digits, counts up; 0: none */
+    char repository[256]; /* annotation dev.slipway.repository, or "" */
     uint32_t layer_cnt;
     struct oci_blob layers[CONFIG_OCI_LAYER_MAX]; /* lowest first, as in the manifest */
 };

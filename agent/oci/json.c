@@ -1,7 +1,6 @@
 #include "oci/json.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <string.h>
 
 #define UINT_MAX_EXACT 9007199254740991.0 /* 2^53 - 1 */
@@ -237,4 +236,15 @@ int json_uint(const cJSON *parent, const char *key, enum json_need need, uint64_
         return err_set(e, ERR_FORMAT, "%s: want a whole number from 0 to 2^53 - 1", key);
     *out = (uint64_t)value->valuedouble;
     return 0;
+}
+
+bool json_digits(const char *text, uint64_t *out)
+{
+    bool zero = *text == '0';
+    uint64_t value = 0;
+
+    for (; *text >= '0' && *text <= '9' && value <= (uint64_t)UINT_MAX_EXACT; text++)
+        value = value * 10 + (uint64_t)(*text - '0');
+    *out = value;
+    return !*text && !zero && value > 0 && value <= (uint64_t)UINT_MAX_EXACT;
 }

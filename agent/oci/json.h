@@ -9,6 +9,7 @@
 #define SLIPWAY_OCI_JSON_H
 
 #include <cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,9 @@ int json_array(const cJSON *parent, const char *key, enum json_need need, const 
 int json_string(const cJSON *parent, const char *key, enum json_need need, const char **out, struct err *e);
 /* A whole number from 0 to 2^53 - 1, written with digits alone. */
 int json_uint(const cJSON *parent, const char *key, enum json_need need, uint64_t *out, struct err *e);
+
+/* A whole number from 1 to 2^53 - 1 as text, digits alone, without a leading zero. */
+bool json_digits(const char *text, uint64_t *out);
 
 /* What a value is, for messages: "a string". */
 const char *json_kind(const cJSON *value);

@@ -328,3 +328,36 @@ int registry_blob(struct registry *r, const struct fetch_request *q, int fd, str
     }
     return body_get(&a, q, fd, out, e);
 }
+
+/* One of the names under which it may be found. */
+static int named_get(struct registry *r, const struct fetch_request *q, const char *what,
+                     const char *reference, int fd, struct fetch_end *out, struct err *e)
+{
+    struct ask a;
+
+    ask_begin(&a, r, (enum fetch_kind)q->kind, what, reference);
+    return body_get(&a, q, fd, out, e);
+}
+
+int registry_named(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out,
+                   struct err *e)
+{
+    char digest[DIGEST_TEXT_LEN], tag[160];
+    const char *hex = digest + strlen("sha256:");
+    int rc = 0;
+
+    digest_format(&q->digest, digest);
+    snprintf(tag, sizeof tag, "sha256-%s%s", hex, q->kind == FETCH_SIGNATURES ? ".sig" : "");
+    if (q->kind == FETCH_ROOT)
+        snprintf(tag, sizeof tag, "slipway-root");
+    if (q->kind == FETCH_BRAKE)
+        snprintf(tag, sizeof tag, "%s.brake", r->conf->tag);
+    if (q->kind == FETCH_REFERRERS)
+        rc = named_get(r, q, "referrers", digest, fd, out, e);
+    if (q->kind != FETCH_REFERRERS || rc == ERR_ABSENT)
+        rc = named_get(r, q, "manifests", tag, fd, out, e);
+    if (rc != ERR_ABSENT)
+        return rc;
+    *out = (struct fetch_end){0};
+    return 0;
+}

@@ -24,5 +24,8 @@ int registry_manifest(struct registry *r, const struct fetch_request *q, int fd,
                       struct err *e);
 int registry_blob(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out,
                   struct err *e);
+/* The kinds that are found by name: no body when it is not there. */
+int registry_named(struct registry *r, const struct fetch_request *q, int fd, struct fetch_end *out,
+                   struct err *e);
 
 #endif

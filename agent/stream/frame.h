@@ -35,6 +35,9 @@ enum frame_type {
     FRAME_DONE,     /* struct stage_done */
     /* from any */
     FRAME_ERR, /* struct err: the request or job failed; the next one may work */
+    /* between stage and agentd, both without payload */
+    FRAME_READY, /* the image may be installed, and the slot would be written next */
+    FRAME_GO,    /* the slot is marked: write */
 };
 
 struct frame {

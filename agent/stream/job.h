@@ -16,6 +16,10 @@ enum job_kind {
     JOB_MANIFEST,  /* JSON of a manifest: FRAME_RESULT struct oci_manifest */
     JOB_CONFIG,    /* JSON of an image config: FRAME_RESULT struct oci_config */
     JOB_LAYER,     /* a layer: FRAME_ENTRY.. */
+    /* of the envelope role, which does JOB_INDEX besides */
+    JOB_SIGNATURES, /* JSON that names signatures: FRAME_RESULT struct trust_refs */
+    JOB_PAYLOAD,    /* what was signed: FRAME_RESULT struct trust_signed */
+    JOB_BUNDLE,     /* JSON of a sigstore bundle: the same */
 };
 
 struct job {

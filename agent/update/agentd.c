@@ -131,9 +131,9 @@ static void on_status(void *ctx, struct status *out)
     machine_status(&d->machine, out);
 }
 
-static int on_update(void *ctx, struct err *e)
+static int on_update(void *ctx, bool older, struct err *e)
 {
-    return machine_update(&((struct agentd *)ctx)->machine, e);
+    return machine_update(&((struct agentd *)ctx)->machine, older, e);
 }
 
 static int on_confirm(void *ctx, struct err *e)

@@ -10,6 +10,7 @@
 #include "oci/image.h"
 #include "stream/frame.h"
 #include "stream/tar.h"
+#include "trust/envelope.h"
 #include "update/stage.h"
 
 #include <errno.h>
@@ -27,9 +28,21 @@ struct decode {
         struct oci_index_choice choice;
         struct oci_manifest manifest;
         struct oci_config config;
+        struct trust_refs refs;
+        struct trust_signed signed_;
     } result;
-    char *text; /* TEXT_MAX */
+    char *text;    /* TEXT_MAX */
+    bool envelope; /* this is the envelope role */
 };
+
+/* The envelope role gets what nobody signed, decode what somebody did (where signatures are required). Neither does
+ * the other's jobs, so that a mistake of ours shows. */
+static bool job_fits(const struct decode *d)
+{
+    bool of_envelope = d->job.kind >= JOB_SIGNATURES;
+
+    return d->job.kind == JOB_INDEX || of_envelope == d->envelope;
+}
 
 /* The blob's bytes, up to cap of them; 0 at its end. */
 static ssize_t raw_read(void *ctx, void *buf, size_t cap, struct err *e)
@@ -109,6 +122,18 @@ static int document_parse(struct decode *d, struct err *e)
         rc = oci_config_parse(d->text, (size_t)len, &board.platform, &d->result.config, e);
         result_len = sizeof d->result.config;
         break;
+    case JOB_SIGNATURES:
+        rc = envelope_refs(d->text, (size_t)len, &d->result.refs, e);
+        result_len = sizeof d->result.refs;
+        break;
+    case JOB_PAYLOAD:
+        rc = envelope_payload(d->text, (size_t)len, &d->result.signed_, e);
+        result_len = sizeof d->result.signed_;
+        break;
+    case JOB_BUNDLE:
+        rc = envelope_bundle(d->text, (size_t)len, &d->result.signed_, e);
+        result_len = sizeof d->result.signed_;
+        break;
     default:
         return err_set(e, ERR_PEER, "stage sent a job of kind %u", d->job.kind);
     }
@@ -126,7 +151,9 @@ static int job_do(struct decode *d, struct err *e)
     d->raw_end = false;
     d->raw_len = 0;
     d->job.only[sizeof d->job.only - 1] = '\0';
-    if (d->job.kind == JOB_LAYER)
+    if (!job_fits(d))
+        rc = err_set(&cause, ERR_PEER, "stage sent a job of kind %u to the wrong process", d->job.kind);
+    else if (d->job.kind == JOB_LAYER)
         rc = tar_stream(d->tar, &d->job, &blob, DECODE_FD_ENTRIES, &end, &cause);
     else
         rc = document_parse(d, &cause);
@@ -159,12 +186,12 @@ static int jobs_serve(struct decode *d, struct err *e)
     return 0;
 }
 
-int decode_main(uint32_t uid)
+int decode_main(uint32_t uid, bool envelope)
 {
     struct decode *d = calloc(1, sizeof *d);
     struct err e = {0};
 
-    log_role("decode");
+    log_role(envelope ? "envelope" : "decode");
     signal(SIGPIPE, SIG_IGN);
     /* a log file on stderr is not written under the sandbox's limit, which must not kill us */
     signal(SIGXFSZ, SIG_IGN);
@@ -173,6 +200,7 @@ int decode_main(uint32_t uid)
         log_error("does not fit under CONFIG_MEM_DECODE_KB=%d", CONFIG_MEM_DECODE_KB);
         return 1;
     }
+    d->envelope = envelope;
     if (sandbox_enter(uid, true, &e) < 0 || jobs_serve(d, &e) < 0) {
         log_error("%s", e.text);
         return 1;

@@ -44,13 +44,16 @@ static void slot_keep(struct machine *m, enum slot_id slot)
         log_error("%s", e.text);
 }
 
-static void event_note(struct machine *m, const char *what, enum slot_id slot, const struct err *cause)
+/* `tag` is what the slot holds, or was to hold. */
+static void event_note_of(struct machine *m, const char *what, enum slot_id slot, const struct digest *tag,
+                          const struct err *cause)
 {
     const struct slot_record *s = &m->store.slots[slot];
-    struct event event = {.when_s = board.clock->wall_s(), .slot = 'A' + slot, .digest = s->tag};
+    struct event event = {.when_s = board.clock->wall_s(), .slot = 'A' + slot, .digest = *tag};
 
     snprintf(event.what, sizeof event.what, "%s", what);
-    snprintf(event.version, sizeof event.version, "%.31s", s->version);
+    if (digest_compare(tag, &s->tag) == VERDICT_MATCH)
+        snprintf(event.version, sizeof event.version, "%.31s", s->version);
     if (cause) {
         event.code = cause->code;
         snprintf(event.text, sizeof event.text, "%.159s", cause->text);
@@ -58,7 +61,13 @@ static void event_note(struct machine *m, const char *what, enum slot_id slot, c
     history_add(&m->history, &event);
 }
 
-static void failure_record(struct machine *m, const char *event, const struct err *cause, enum slot_id slot)
+static void event_note(struct machine *m, const char *what, enum slot_id slot, const struct err *cause)
+{
+    event_note_of(m, what, slot, &m->store.slots[slot].tag, cause);
+}
+
+static void failure_record(struct machine *m, const char *event, const struct err *cause, enum slot_id slot,
+                           const struct digest *tag)
 {
     struct state_failure *f = &m->store.state.failure;
 
@@ -67,9 +76,9 @@ static void failure_record(struct machine *m, const char *event, const struct er
     snprintf(f->event, sizeof f->event, "%s", event);
     memcpy(f->text, cause->text, sizeof f->text);
     f->when_s = board.clock->wall_s();
-    f->digest = m->store.slots[slot].tag;
+    f->digest = *tag;
     log_error("%s: %s", event, cause->text);
-    event_note(m, event, slot, cause);
+    event_note_of(m, event, slot, tag, cause);
 }
 
 /* --- polling ------------------------------------------------------------------------------------------------------ */
@@ -155,11 +164,29 @@ static void wear_count(struct machine *m)
     memset(n, 0, sizeof *n);
 }
 
+/* The same version refused once more for the same reason is no news, and not worth a write to flash. */
+static bool failure_is_known(const struct machine *m)
+{
+    const struct state_failure *f = &m->store.state.failure;
+
+    return digest_compare(&f->digest, &m->tag.digest) == VERDICT_MATCH && f->code == m->cause.code &&
+           !strcmp(f->event, "install") && !strcmp(f->text, m->cause.text);
+}
+
 static enum machine_state install_failed(struct machine *m)
 {
+    bool wrote = m->progress.slot.written > 0;
+
     wear_count(m);
-    failure_record(m, "install", &m->cause, slot_other(m->booted));
-    state_keep(m);
+    if (m->cause.code == ERR_HELD) {
+        m->waiting = m->cause;
+        log_info("waiting: %s", m->cause.text);
+    } else if (failure_is_known(m) && !wrote) {
+        log_warning("install: as before: %s", m->cause.text);
+    } else {
+        failure_record(m, "install", &m->cause, slot_other(m->booted), &m->tag.digest);
+        state_keep(m);
+    }
     m->failures++;
     poll_plan(m);
     return MACHINE_IDLE;
@@ -167,34 +194,101 @@ static enum machine_state install_failed(struct machine *m)
 
 static enum machine_state install_begin(struct machine *m)
 {
+    uint64_t floor = m->older ? 0 : m->store.trust.floor;
+
+    m->asked = m->older = false;
+    memset(&m->progress, 0, sizeof m->progress);
+    if (worker_deploy(&m->worker, slot_other(m->booted), &m->tag.digest, m->tag.media,
+                      m->conf->trust.required, floor, &m->cause) < 0)
+        return install_failed(m);
+    return MACHINE_INSTALLING;
+}
+
+/* stage found nothing to refuse, and wants to write. Until here the other slot was left as it was. */
+static int slot_mark(struct machine *m, struct err *e)
+{
     enum slot_id slot = slot_other(m->booted);
     struct slot_record *s = &m->store.slots[slot];
+    int rc;
 
-    m->asked = false;
     memset(s, 0, sizeof *s);
     s->condition = SLOT_WRITING;
     s->tag = m->tag.digest;
-    memset(&m->progress, 0, sizeof m->progress);
-    if (state_slot_save(&m->store, slot, &m->cause) < 0 || activate_disarm(&board, slot, &m->cause) < 0 ||
-        worker_deploy(&m->worker, slot, &m->tag.digest, m->tag.media, &m->cause) < 0)
-        return install_failed(m);
-    log_info("installing into slot %c", 'A' + (int)slot);
-    return MACHINE_INSTALLING;
+    rc = state_slot_save(&m->store, slot, e);
+    if (rc == 0)
+        rc = activate_disarm(&board, slot, e);
+    if (rc == 0)
+        log_info("installing into slot %c", 'A' + (int)slot);
+    return rc;
+}
+
+/* --- how long the tag has named this ---------------------------------------------------------------------------- */
+
+static bool sight_wanted(const struct machine *m)
+{
+    return m->conf->trust.min_age_s || m->conf->trust.max_age_s;
+}
+
+/* Remember when this device first saw what the tag names; what an image says of its own age can be forged. */
+static void sight_note(struct machine *m)
+{
+    struct state_trust *t = &m->store.trust;
+    struct err e;
+
+    if (!sight_wanted(m) || digest_compare(&t->seen, &m->tag.digest) == VERDICT_MATCH)
+        return;
+    t->seen = m->tag.digest;
+    t->seen_s = board.clock->wall_s();
+    m->seen_ms = board.clock->boot_ms();
+    if (state_trust_save(&m->store, &e) < 0)
+        log_error("%s", e.text);
+}
+
+/* By the clock that can't be set while agentd has been running since, and by the wall's otherwise. */
+static uint64_t sight_age_s(const struct machine *m)
+{
+    int64_t now = board.clock->wall_s();
+
+    if (m->seen_ms)
+        return (board.clock->boot_ms() - m->seen_ms) / 1000;
+    return now > m->store.trust.seen_s ? (uint64_t)(now - m->store.trust.seen_s) : 0;
+}
+
+static bool is_too_young(struct machine *m)
+{
+    uint64_t age = sight_age_s(m), min = m->conf->trust.min_age_s;
+
+    if (age >= min)
+        return false;
+    err_set(&m->waiting, ERR_HELD, "seen %llu s ago, to be installed after %llu s (min_age)",
+            (unsigned long long)age, (unsigned long long)min);
+    return true;
+}
+
+static bool is_frozen(const struct machine *m)
+{
+    return m->conf->trust.max_age_s && !digest_is_zero(&m->store.trust.seen) &&
+           sight_age_s(m) > m->conf->trust.max_age_s;
 }
 
 static enum machine_state act_resolved(struct machine *m)
 {
     bool same = digest_compare(&m->tag.digest, &booted_slot(m)->tag) == VERDICT_MATCH;
     bool failed = state_digest_failed(&m->store.state, &m->tag.digest);
+    bool wanted = !same && !m->store.state.held && (m->asked || (m->conf->update.automatic && !failed));
 
     m->failures = 0;
     m->poll_cause = (struct err){0};
+    m->waiting = (struct err){0};
     m->polled_s = board.clock->wall_s();
-    if (!same && !m->store.state.held && (m->asked || (m->conf->update.automatic && !failed))) {
+    sight_note(m);
+    if (is_frozen(m))
+        log_warning("the tag has not moved for %llu s (max_age)", (unsigned long long)sight_age_s(m));
+    if (wanted && (m->asked || !is_too_young(m))) {
         state_digest_forgive(&m->store.state, &m->tag.digest);
         return install_begin(m);
     }
-    m->asked = false;
+    m->asked = m->older = false;
     poll_plan(m);
     return MACHINE_IDLE;
 }
@@ -231,7 +325,9 @@ static enum machine_state act_installed(struct machine *m)
     wear_count(m);
     memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
-    if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_save(&m->store, &m->cause) < 0 ||
+    m->store.trust.slot_version[slot] = d->trust_version;
+    if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_trust_save(&m->store, &m->cause) < 0 ||
+        state_save(&m->store, &m->cause) < 0 ||
         activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         m->store.state.trial_slot = 0;
         return install_failed(m);
@@ -253,12 +349,27 @@ static enum machine_state act_restart(struct machine *m)
 
 /* --- trial -------------------------------------------------------------------------------------------------------- */
 
+/* What has proven itself is what the device does not go back under. Kept before the trial's end is: a cut between the
+ * two confirms again. */
+static void floor_raise(struct machine *m)
+{
+    struct state_trust *t = &m->store.trust;
+    struct err e;
+
+    if (t->slot_version[m->booted] <= t->floor)
+        return;
+    t->floor = t->slot_version[m->booted];
+    if (state_trust_save(&m->store, &e) < 0)
+        log_error("%s", e.text);
+}
+
 static enum machine_state act_confirm(struct machine *m)
 {
     if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
-        failure_record(m, "confirm", &m->cause, m->booted);
+        failure_record(m, "confirm", &m->cause, m->booted, &booted_slot(m)->tag);
         return MACHINE_TRIAL;
     }
+    floor_raise(m);
     m->store.state.trial_slot = 0;
     state_keep(m);
     loop_timer_clear(m->loop, &m->health_timer);
@@ -271,7 +382,7 @@ static enum machine_state act_confirm(struct machine *m)
 /* Remember why before the boot record changes: a cut between the two finds a bad slot booted and goes back then. */
 static enum machine_state roll_back(struct machine *m, const char *event)
 {
-    failure_record(m, event, &m->cause, m->booted);
+    failure_record(m, event, &m->cause, m->booted, &booted_slot(m)->tag);
     state_digest_fail(&m->store.state, &booted_slot(m)->tag);
     booted_slot(m)->condition = SLOT_BAD;
     m->store.state.trial_slot = 0;
@@ -297,7 +408,7 @@ static enum machine_state act_rollback(struct machine *m)
 /* After its trial an app that is given up stays down until someone looks; the board is not switched under them. */
 static enum machine_state act_app_failed(struct machine *m)
 {
-    failure_record(m, "app", &m->cause, m->booted);
+    failure_record(m, "app", &m->cause, m->booted, &booted_slot(m)->tag);
     state_keep(m);
     return m->state;
 }
@@ -374,6 +485,11 @@ static void machine_event(struct machine *m, enum machine_event ev)
 static void on_progress(void *ctx, const struct stage_progress *p)
 {
     ((struct machine *)ctx)->progress = *p;
+}
+
+static int on_ready(void *ctx, struct err *e)
+{
+    return slot_mark(ctx, e);
 }
 
 static void on_resolved(void *ctx, const struct fetch_resolved *r)
@@ -465,7 +581,7 @@ static int trial_missed(struct machine *m, struct err *e)
     err_set(&m->cause, ERR_BOOT,
             "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
             'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
-    failure_record(m, "trial", &m->cause, slot);
+    failure_record(m, "trial", &m->cause, slot, &other_slot(m)->tag);
     state_digest_fail(&m->store.state, &other_slot(m)->tag);
     other_slot(m)->condition = SLOT_BAD;
     m->store.state.trial_slot = 0;
@@ -519,7 +635,7 @@ static void app_begin(struct machine *m)
 int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
                   struct err *e)
 {
-    const struct worker_owner owner = {m, on_progress, on_resolved, on_done, on_failed};
+    const struct worker_owner owner = {m, on_progress, on_ready, on_resolved, on_done, on_failed};
     int rc;
 
     memset(m, 0, sizeof *m);
@@ -557,12 +673,13 @@ static int machine_ask(struct machine *m, enum machine_event ev, struct err *e)
     return 0;
 }
 
-int machine_update(struct machine *m, struct err *e)
+int machine_update(struct machine *m, bool older, struct err *e)
 {
     if (!m->conf->registry.host[0])
         return err_set(e, ERR_CONFIG, "no image to follow: set image under [registry] in agent.conf");
     if (m->store.state.held)
         return err_set(e, ERR_STATE, "updates are held; `agentctl release` lets them go on");
+    m->older = older;
     return machine_ask(m, EVENT_ASKED, e);
 }
 
@@ -637,6 +754,11 @@ static void detail_fill(const struct machine *m, struct status *out)
 
     if (m->state == MACHINE_IDLE && m->poll_cause.code)
         snprintf(out->detail, sizeof out->detail, "poll failed: %s", m->poll_cause.text);
+    else if (m->state == MACHINE_IDLE && m->waiting.code)
+        snprintf(out->detail, sizeof out->detail, "waiting: %s", m->waiting.text);
+    else if (m->state == MACHINE_IDLE && is_frozen(m))
+        snprintf(out->detail, sizeof out->detail, "the tag has not moved for %llu h, longer than max_age",
+                 (unsigned long long)sight_age_s(m) / 3600);
     if (m->state != MACHINE_INSTALLING)
         return;
     if (p->phase == STAGE_LAYERS)
@@ -650,13 +772,16 @@ static void detail_fill(const struct machine *m, struct status *out)
 
 static void roles_fill(const struct machine *m, struct status *out)
 {
-    for (int i = 0; i < WORKER_ROLE_CNT; i++) {
+    for (int i = 0; i < WORKER_ENVELOPE; i++) {
         struct status_role *r = &out->roles[1 + i];
 
         snprintf(r->name, sizeof r->name, "%s", worker_role_name((enum worker_role)i));
         r->limit_kib = worker_role_limit_kib((enum worker_role)i);
         r->peak_kib = m->worker.peak_kib[i];
     }
+    /* decode once more, for what nobody signed, and never while there is much to do */
+    if (m->worker.peak_kib[WORKER_ENVELOPE] > out->roles[1 + WORKER_DECODE].peak_kib)
+        out->roles[1 + WORKER_DECODE].peak_kib = m->worker.peak_kib[WORKER_ENVELOPE];
 }
 
 static void app_fill(const struct machine *m, struct status *out)

@@ -56,6 +56,9 @@ struct machine {
     bool asked;            /* a person wants this: try a failed digest again, install without `automatic` */
     uint32_t failures;     /* of polls and installs, in a row: they set the back-off */
     struct err poll_cause; /* of the last one */
+    struct err waiting;    /* why a version that is known is not installed yet; code 0: it is not so */
+    bool older;            /* a person wants this even under the floor */
+    uint64_t seen_ms;      /* when the tag's digest was seen first; 0: before this start */
     int64_t polled_s;
     struct stage_progress progress;
     const struct stage_done *installed;
@@ -68,7 +71,7 @@ struct machine {
 int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
                   struct err *e);
 /* What agentctl asks for; ERR_STATE when it does not fit. */
-int machine_update(struct machine *m, struct err *e);
+int machine_update(struct machine *m, bool older, struct err *e);
 int machine_confirm(struct machine *m, struct err *e);
 int machine_rollback(struct machine *m, struct err *e);
 /* Hold: keep what runs, install nothing new; kept across reboots. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "hal/board.h"
@@ -14,6 +15,7 @@
 #include "slot/tree.h"
 #include "stream/job.h"
 #include "update/talk.h"
+#include "update/vouch.h"
 
 #define PROGRESS_MS 500
 #define MANIFEST_MAX ((uint64_t)CONFIG_OCI_JSON_MAX_KB * 1024)
@@ -29,6 +31,9 @@ struct stage {
     struct oci_index_choice choice;
     struct oci_manifest manifest;
     struct oci_config config;
+    struct vouched vouched;
+    uint64_t floor;         /* no signed version under this */
+    uint64_t trust_version; /* of the image */
     struct stage_progress progress;
     uint64_t progress_at_ms;
     uint64_t content_max;
@@ -61,13 +66,32 @@ static void phase_enter(struct stage *s, enum stage_phase phase)
     progress_send(s);
 }
 
-static int image_resolve(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
+/* The envelope role is gone when this returns, and with it all that unsigned bytes may have done to it. */
+static int image_vouch(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
 {
-    struct fetch_request request = {.kind = FETCH_MANIFEST, .digest = *digest, .size = MANIFEST_MAX};
-    struct oci_manifest *m = &s->manifest;
+    struct pump *p = &s->pump;
     int rc;
 
-    s->choice = (struct oci_index_choice){.digest = *digest, .size = MANIFEST_MAX, .media = media};
+    if (!s->conf->trust.required) {
+        s->vouched.image = (struct oci_index_choice){.digest = *digest, .size = MANIFEST_MAX, .media = media};
+        return 0;
+    }
+    pump_init(p, STAGE_FD_BODY, STAGE_FD_ENVELOPE_RAW, STAGE_FD_ENVELOPE_ENTRIES);
+    rc = vouch_image(s->conf, p, digest, media, &s->vouched, e);
+    close(STAGE_FD_ENVELOPE_RAW);
+    close(STAGE_FD_ENVELOPE_ENTRIES);
+    return rc < 0 ? err_prefix(e, "signature") : 0;
+}
+
+static int image_resolve(struct stage *s, struct err *e)
+{
+    struct fetch_request request = {
+        .kind = FETCH_MANIFEST, .digest = s->vouched.image.digest, .size = MANIFEST_MAX};
+    struct oci_manifest *m = &s->manifest;
+    uint32_t media = s->vouched.image.media;
+    int rc;
+
+    s->choice = s->vouched.image;
     if (media == MEDIA_OCI_INDEX || media == MEDIA_DOCKER_INDEX) {
         rc = talk_document(&s->pump, JOB_INDEX, &request, media, &s->choice, sizeof s->choice, e);
         if (rc < 0)
@@ -225,20 +249,48 @@ static int disk_install(struct stage *s, struct err *e)
     return rc;
 }
 
+/* Nothing was written so far, and nothing will be before agentd has marked the slot as being written: an image that is
+ * refused leaves the version in the other slot as it was. */
+static int go_ask(struct err *e)
+{
+    struct frame head;
+    int rc = frame_write(STAGE_FD_REPORT, FRAME_READY, NULL, 0, e);
+
+    if (rc == 0)
+        rc = frame_read_head(STAGE_FD_REPORT, &head, e);
+    if (rc == 0 && head.type != FRAME_GO)
+        rc = err_set(e, ERR_PEER, "agentd sent frame %u where a go was expected", head.type);
+    return rc;
+}
+
+/* From here on decode is at the other end. */
+static void pump_connect(struct stage *s)
+{
+    pump_init(&s->pump, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES);
+    s->pump.tick = progress_tick;
+    s->pump.tick_ctx = s;
+}
+
 static int install(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
 {
     int rc;
 
     phase_enter(s, STAGE_RESOLVING);
-    if (s->conf->trust.required)
-        return err_set(e, ERR_UNSUPPORTED, "signatures can't be checked yet; only policy = off is possible");
-    rc = image_resolve(s, digest, media, e);
+    rc = image_vouch(s, digest, media, e);
+    pump_connect(s);
+    if (rc == 0)
+        rc = image_resolve(s, e);
+    if (rc == 0 && s->conf->trust.required)
+        rc = vouch_admit(s->conf, &s->vouched.claim, &s->manifest, s->floor, &s->trust_version, e);
     if (rc < 0)
         return rc;
     if (s->conf->slots.disk && !s->config.disk[0])
         return err_set(e, ERR_POLICY, "slots are of kind disk, but the image has no label dev.slipway.disk");
     if (!s->conf->slots.disk && s->config.disk[0])
         return err_set(e, ERR_POLICY, "image has label dev.slipway.disk, but slots are of kind tree");
+    rc = go_ask(e);
+    if (rc < 0)
+        return rc;
     phase_enter(s, STAGE_LAYERS);
     return s->conf->slots.disk ? disk_install(s, e) : tree_install(s, e);
 }
@@ -251,6 +303,8 @@ static void done_send(struct stage *s, struct err *e)
     if (!s->conf->slots.disk)
         slot_tree_stats(s->tree, &stats);
     done.manifest = s->choice.digest;
+    done.trust_version = s->trust_version;
+    done.signed_s = s->vouched.claim.signed_s;
     snprintf(done.version, sizeof done.version, "%s", s->config.version);
     done.app = s->config.app;
     done.bytes_fetched = s->pump.bytes_total;
@@ -261,7 +315,8 @@ static void done_send(struct stage *s, struct err *e)
         log_error("%s", e->text);
 }
 
-int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media)
+int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media,
+               uint64_t floor)
 {
     const char *own[SLOT_CNT] = {conf->slots.a, conf->slots.b};
     struct stage *s = calloc(1, sizeof *s);
@@ -277,12 +332,10 @@ int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *
         return 1;
     }
     s->conf = conf;
+    s->floor = floor;
     s->place = own[slot][0] ? own[slot] : board.slots[slot];
     s->disk.fd = -1;
     snprintf(s->toc_path, sizeof s->toc_path, "%s/toc-%c", conf->agent.state_dir, 'a' + (int)slot);
-    pump_init(&s->pump, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES);
-    s->pump.tick = progress_tick;
-    s->pump.tick_ctx = s;
     rc = install(s, digest, media, &e);
     progress_send(s); /* counts to keep, of a failure too */
     if (rc < 0) {

@@ -9,6 +9,7 @@
 #ifndef SLIPWAY_UPDATE_STAGE_H
 #define SLIPWAY_UPDATE_STAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/app_spec.h"
@@ -25,7 +26,9 @@ enum role_fd {
     STAGE_FD_BODY = 4,
     STAGE_FD_RAW = 5,
     STAGE_FD_ENTRIES = 6,
-    STAGE_FD_REPORT = 7,
+    STAGE_FD_REPORT = 7, /* a socket: agentd answers FRAME_READY on it */
+    STAGE_FD_ENVELOPE_RAW = 8,
+    STAGE_FD_ENVELOPE_ENTRIES = 9,
     DECODE_FD_RAW = 3,
     DECODE_FD_ENTRIES = 4,
 };
@@ -41,6 +44,8 @@ struct stage_progress { /* FRAME_PROGRESS */
 
 struct stage_done {         /* FRAME_DONE: the slot holds the image, was read back and matched */
     struct digest manifest; /* of the platform's manifest */
+    uint64_t trust_version; /* as signed; 0: signatures are off */
+    int64_t signed_s;       /* when, as the signature says; 0: it does not */
     char version[64];
     struct app_spec app;
     uint64_t bytes_fetched;
@@ -49,9 +54,11 @@ struct stage_done {         /* FRAME_DONE: the slot holds the image, was read ba
     uint64_t bytes_hashed; /* by stage and decode together */
 };
 
-/* Role main of stage: install the image whose tag resolved to `digest` into `slot`. */
-int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media);
-/* Role main of decode: serve jobs until DECODE_FD_RAW ends. */
-int decode_main(uint32_t uid);
+/* Role main of stage: install the image whose tag resolved to `digest` into `slot`, unless its signed version is under
+ * `floor`. Before the first write it says FRAME_READY and waits for FRAME_GO. */
+int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media,
+               uint64_t floor);
+/* Role main of decode, and of envelope: serve jobs until DECODE_FD_RAW ends. */
+int decode_main(uint32_t uid, bool envelope);
 
 #endif

@@ -6,6 +6,7 @@
 
 #define STATE_MAGIC 0x74735753u /* "SWst" */
 #define SLOT_MAGIC 0x6c735753u  /* "SWsl" */
+#define TRUST_MAGIC 0x75745753u /* "SWtu" */
 #define STATE_VERSION 1
 
 _Static_assert(sizeof(struct slot_record) <= RECORD_PAYLOAD_MAX, "a slot record fits a record");
@@ -25,6 +26,7 @@ void state_open(struct state_store *s, const struct store_ops *store, const char
 {
     memset(s, 0, sizeof *s);
     record_open(&s->state_record, store, dir, "state", STATE_MAGIC, &s->state, sizeof s->state);
+    record_open(&s->trust_record, store, dir, "trust", TRUST_MAGIC, &s->trust, sizeof s->trust);
     record_open(&s->slot_records[SLOT_A], store, dir, "slot-a", SLOT_MAGIC, &s->slots[SLOT_A],
                 sizeof s->slots[0]);
     record_open(&s->slot_records[SLOT_B], store, dir, "slot-b", SLOT_MAGIC, &s->slots[SLOT_B],
@@ -35,6 +37,12 @@ int state_save(struct state_store *s, struct err *e)
 {
     s->state.writes++;
     return record_save(&s->state_record, &s->state, e) < 0 ? err_prefix(e, "state") : 0;
+}
+
+int state_trust_save(struct state_store *s, struct err *e)
+{
+    s->state.writes++;
+    return record_save(&s->trust_record, &s->trust, e) < 0 ? err_prefix(e, "trust record") : 0;
 }
 
 int state_slot_save(struct state_store *s, enum slot_id slot, struct err *e)

@@ -1,5 +1,5 @@
-/* What the agent remembers across restarts (agent/FORMAT.md, "State"): one record for the machine and one for each
- * slot. */
+/* What the agent remembers across restarts (agent/FORMAT.md, "State"): one record for the machine, one for what
+ * it must not go back under, and one for each slot. */
 #ifndef SLIPWAY_UPDATE_STATE_H
 #define SLIPWAY_UPDATE_STATE_H
 
@@ -47,15 +47,25 @@ struct slot_record {
     struct app_spec app;
 };
 
+struct state_trust {
+    uint64_t floor; /* no signed version under this is installed; rises when one is confirmed */
+    uint64_t slot_version[SLOT_CNT]; /* as signed, of what the slots hold; 0: unknown */
+    struct digest seen;              /* what the tag named last, if [trust] asks how long */
+    int64_t seen_s;                  /* when it did so first */
+    int64_t time_floor_s;            /* it can't be earlier than this */
+};
+
 struct state_store {
-    struct record state_record, slot_records[SLOT_CNT];
+    struct record state_record, trust_record, slot_records[SLOT_CNT];
     struct state state;
+    struct state_trust trust;
     struct slot_record slots[SLOT_CNT];
 };
 
 /* Read all records; damaged ones are zeroed, and said in the log. */
 void state_open(struct state_store *s, const struct store_ops *store, const char *dir);
 int state_save(struct state_store *s, struct err *e);
+int state_trust_save(struct state_store *s, struct err *e);
 int state_slot_save(struct state_store *s, enum slot_id slot, struct err *e);
 
 bool state_digest_failed(const struct state *s, const struct digest *d);

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +17,7 @@
 #include "base/log.h"
 #include "stream/frame.h"
 
-#define ROLE_FD_MAX 5
+#define ROLE_FD_MAX 7
 #define PIPE_WISH (256 * 1024)
 
 static const struct {
@@ -25,6 +27,7 @@ static const struct {
     [WORKER_FETCH] = {"fetch", CONFIG_MEM_FETCH_KB},
     [WORKER_STAGE] = {"stage", CONFIG_MEM_STAGE_KB},
     [WORKER_DECODE] = {"decode", CONFIG_MEM_DECODE_KB},
+    [WORKER_ENVELOPE] = {"envelope", CONFIG_MEM_DECODE_KB},
 };
 
 /* The last one; no two workers run at a time. */
@@ -191,6 +194,9 @@ static int report_handle(struct worker *w, struct err *e)
         if (rc == 0)
             worker_end(w, WORKER_RESOLVED);
         return rc;
+    case FRAME_READY:
+        rc = w->owner.ready(w->owner.ctx, e);
+        return rc < 0 ? rc : frame_write(w->report_fd, FRAME_GO, NULL, 0, e);
     case FRAME_DONE:
         rc = frame_read_fixed(w->report_fd, &head, &report.done, sizeof report.done, e);
         if (rc == 0)
@@ -250,33 +256,50 @@ int worker_poll(struct worker *w, struct err *e)
     return started(w, rc, p[BODY][0], e);
 }
 
-int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
-                  struct err *e)
+static int socket_open(int *ends, struct err *e)
 {
-    enum { REQUEST, BODY, RAW, ENTRIES, REPORT, PIPE_CNT };
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ? err_errno(e, "socket") : 0;
+}
+
+int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
+                  bool trust, uint64_t floor, struct err *e)
+{
+    enum { REQUEST, BODY, RAW, ENTRIES, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
-    char digest_text[DIGEST_TEXT_LEN], media_text[12];
+    char digest_text[DIGEST_TEXT_LEN], media_text[12], floor_text[24];
     char *fetch[] = {"slipway", "fetch", "-c", conf, NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
+    char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
     char *stage[] = {"slipway", "stage",     "-c", conf,       "-s", slot == SLOT_A ? "A" : "B",
-                     "-d",      digest_text, "-m", media_text, NULL};
-    int p[PIPE_CNT][2];
+                     "-d",      digest_text, "-m", media_text, "-f", floor_text,
+                     NULL};
+    int p[PIPE_CNT][2], back[2];
     int rc = pipes_open(p, PIPE_CNT, e);
 
     if (rc < 0)
         return rc;
+    rc = socket_open(back, e);
+    if (rc < 0) {
+        pipes_close(p, PIPE_CNT);
+        return rc;
+    }
     digest_format(digest, digest_text);
     snprintf(media_text, sizeof media_text, "%u", media);
+    snprintf(floor_text, sizeof floor_text, "%" PRIu64, floor);
     rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, fetch, e);
     if (rc == 0)
         rc = role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1]}, 2, decode, e);
+    if (rc == 0 && trust)
+        rc = role_start(w, WORKER_ENVELOPE, (int[]){p[ENVELOPE_RAW][0], p[ENVELOPE_ENTRIES][1]}, 2, envelope,
+                        e);
     if (rc == 0)
         rc = role_start(w, WORKER_STAGE,
-                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], p[REPORT][1]}, 5, stage,
-                        e);
-    pipes_close(p, REPORT);
-    close(p[REPORT][1]);
-    return started(w, rc, p[REPORT][0], e);
+                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], back[1],
+                                p[ENVELOPE_RAW][1], p[ENVELOPE_ENTRIES][0]},
+                        7, stage, e);
+    pipes_close(p, PIPE_CNT);
+    close(back[1]);
+    return started(w, rc, back[0], e);
 }
 
 /* Its report, if it made one, still lies in the pipe and comes first. */

@@ -1,6 +1,7 @@
 /* The update worker: the short-lived processes that agentd starts, watches and reaps. Each role is this same binary
  * executed again, with its own ceiling on anonymous memory (RLIMIT_DATA, CONFIG_MEM_*_KB); when it ends, its memory
- * is gone. One worker at a time: either a poll (fetch alone) or a deployment (fetch, stage, decode).
+ * is gone. One worker at a time: either a poll (fetch alone) or a deployment (fetch, stage, decode, and envelope, which
+ * is gone before the first layer).
  */
 #ifndef SLIPWAY_UPDATE_WORKER_H
 #define SLIPWAY_UPDATE_WORKER_H
@@ -19,13 +20,15 @@
 /* WORKER_TOLD: the owner knows, or there never was a worker. */
 enum worker_end { WORKER_TOLD = 0, WORKER_RUNS, WORKER_RESOLVED, WORKER_DONE, WORKER_FAILED };
 
-enum worker_role { WORKER_FETCH = 0, WORKER_STAGE, WORKER_DECODE, WORKER_ROLE_CNT };
+enum worker_role { WORKER_FETCH = 0, WORKER_STAGE, WORKER_DECODE, WORKER_ENVELOPE, WORKER_ROLE_CNT };
 
 /* What the owner is told. Every worker that was started and not cancelled ends in exactly one of the last three, told
  * when its last process is gone: from then on nobody writes to the slot, and its peaks are known. */
 struct worker_owner {
     void *ctx;
     void (*progress)(void *ctx, const struct stage_progress *p);
+    /* The image may be installed: mark the slot, which will be written from now on. An error ends the worker. */
+    int (*ready)(void *ctx, struct err *e);
     void (*resolved)(void *ctx, const struct fetch_resolved *r);
     void (*done)(void *ctx, const struct stage_done *d);
     void (*failed)(void *ctx, const struct err *cause);
@@ -47,8 +50,9 @@ void worker_init(struct worker *w, struct loop *loop, const char *conf_path,
                  const struct worker_owner *owner);
 bool worker_busy(const struct worker *w);
 int worker_poll(struct worker *w, struct err *e);
+/* `trust`: signatures are required. `floor`: no version under it is taken. */
 int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
-                  struct err *e);
+                  bool trust, uint64_t floor, struct err *e);
 /* End it without telling the owner. */
 void worker_cancel(struct worker *w);
 /* A child of agentd ended, its peak resident size as wait4(2) gives it; true when it was the worker's. */

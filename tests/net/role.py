@@ -14,7 +14,7 @@ MEDIA = {1: "application/vnd.oci.image.index.v1+json", 2: "application/vnd.oci.i
          3: "application/vnd.docker.distribution.manifest.list.v2+json",
          4: "application/vnd.docker.distribution.manifest.v2+json"}
 CODES = ("digest size format limit policy platform space network tls auth absent registry flash boot config peer app "
-         "state unsupported").split()
+         "state unsupported unsigned signature older held").split()
 
 
 class FetchError(Exception):

@@ -54,9 +54,10 @@ static void owner_status(void *ctx, struct status *out)
     memset(out->last_failure.text, 'x', sizeof out->last_failure.text - 1);
 }
 
-static int owner_update(void *ctx, struct err *e)
+static int owner_update(void *ctx, bool older, struct err *e)
 {
     (void)ctx;
+    (void)older;
     (void)e;
     return 0;
 }
