@@ -1,7 +1,6 @@
 /* A layer's tar (OCI image specification, layer.md; POSIX pax, ustar, GNU) turned into entries.
  *
- * The rules of naming are applied here: leading "/" and "./" are cut, ".." stays inside the root or is refused,
- * ".wh." names become whiteouts. Entries that overlayfs, the kernel or common sense can't take are refused by name.
+ * What a name means and which entries are refused stands in stream/rules.h.
  */
 #ifndef SLIPWAY_STREAM_TAR_H
 #define SLIPWAY_STREAM_TAR_H
