@@ -117,9 +117,8 @@ int rules_hardlink(struct entry *en, const char *target, struct err *e)
 int rules_device(struct entry *en, uint64_t major, uint64_t minor, struct err *e)
 {
     if (major > DEV_MAJOR_MAX || minor > DEV_MINOR_MAX)
-        return err_set(e, ERR_POLICY,
-                       "%.120s: device number %" PRIu64 ":%" PRIu64 ", Linux has up to %d:%d", en->path,
-                       major, minor, DEV_MAJOR_MAX, DEV_MINOR_MAX);
+        return err_set(e, ERR_POLICY, "%.120s: device number %" PRIu64 ":%" PRIu64 ", Linux has up to %d:%d",
+                       en->path, major, minor, DEV_MAJOR_MAX, DEV_MINOR_MAX);
     if (en->node.type == NODE_CHAR && major == 0 && minor == 0)
         return err_set(e, ERR_POLICY, "%.120s: device 0:0 is overlayfs's whiteout", en->path);
     en->node.dev_major = (uint32_t)major;
