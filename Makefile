@@ -186,6 +186,7 @@ lint:
 
 # These install what they need and build what they use.
 demo:
+	@toolchain/packages
 	@tests/demo $(if $(filter command environment,$(firstword $(origin BOARD))),$(BOARD),qemu-armv7)
 check:
 	@tests/run

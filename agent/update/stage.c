@@ -139,6 +139,7 @@ static int layer_begin(struct stage *s, uint32_t i, struct err *e)
     snprintf(job.only, sizeof job.only, "%s", s->config.disk);
     s->progress.layer = s->manifest.layer_cnt - i;
     s->progress.layer_cnt = s->manifest.layer_cnt;
+    phase_enter(s, STAGE_LAYERS);
     return talk_begin(&s->pump, &request, &job, e);
 }
 
@@ -291,7 +292,6 @@ static int install(struct stage *s, const struct digest *digest, uint32_t media,
     rc = go_ask(e);
     if (rc < 0)
         return rc;
-    phase_enter(s, STAGE_LAYERS);
     return s->conf->slots.disk ? disk_install(s, e) : tree_install(s, e);
 }
 

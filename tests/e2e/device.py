@@ -38,6 +38,7 @@ def slot(status, name):
 class Device:
     status_way = {}
     pause = 0.3  # between two looks at its status
+    watch = None  # told each status that a wait sees, None while nobody answers
 
     def status(self):
         """The status as a dict, or None while nobody answers."""
@@ -56,6 +57,8 @@ class Device:
         seen = None
         while time.monotonic() < deadline:
             status = self.status()
+            if self.watch:
+                self.watch(status)
             if status is not None:
                 seen = status
                 if condition(status):
@@ -151,7 +154,8 @@ class EmulatedDevice(Device):
         if registry.ca:
             files["slipway/ca.crt"] = pathlib.Path(registry.ca).read_bytes()
         sections.setdefault("control", {"serial": "/dev/hvc0"})
-        sections.setdefault("agent", {"watchdog": 30})
+        # A busy machine needs seconds to start Python on an emulated board; a crash after that is to be seen as one.
+        sections.setdefault("update", {"poll_interval": 4, "stable": 12})
         files["slipway/agent.conf"] = configuration(
             f"{registry.board_host}/{reference}", registry.ca and "/data/slipway/ca.crt", "/data/slipway",
             **sections).encode()
