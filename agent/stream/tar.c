@@ -96,8 +96,9 @@ static int xattrs_read(struct entry *en, struct archive_entry *ae, struct err *e
     int rc = 0;
 
     archive_entry_xattr_reset(ae);
+    /* a pax value of no length means that there is none (POSIX), and all of Docker's family reads it so */
     while (rc == 0 && archive_entry_xattr_next(ae, &name, &value, &len) == ARCHIVE_OK)
-        rc = rules_xattr(en, name, value, len, e);
+        rc = len > 0 ? rules_xattr(en, name, value, len, e) : 0;
     return rc;
 }
 

@@ -75,6 +75,10 @@ class Images:
     def push(self, name, registry, reference, compression="gzip"):
         """Build image `name` if need be and push it to `reference` ("repository:tag"), with its layers compressed by
         gzip, zstd or zstd:chunked. Returns the manifest's digest."""
+        return registry.upload(f"oci:{self.layout(name, compression)}:image", reference)
+
+    def layout(self, name, compression="gzip"):
+        """Image `name` as an OCI layout on disk, tagged "image". Returns its folder."""
         image = self.build(name)
         with self._lock():
             layout = self.dir / "layouts" / f"{image.replace(':', '-')}-{compression.replace(':', '-')}"
@@ -86,7 +90,7 @@ class Images:
                                   "--compression-format", compression, image, f"oci:{work}/layout:image")
                     layout.parent.mkdir(exist_ok=True)
                     os.rename(f"{work}/layout", layout)
-        return registry.upload(f"oci:{layout}:image", reference)
+        return layout
 
     def build(self, name):
         """Build an image and all below it. Returns its name in the storage."""
