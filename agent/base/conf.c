@@ -71,7 +71,7 @@ static const struct key keys[] = {
     {"control", "serial_baud", "115200", KIND_NUMBER, AT(control.serial_baud), 1200, 4000000},
     {"agent", "state_dir", "/data/slipway", KIND_PATH, AT(agent.state_dir), LEN(agent.state_dir)},
     {"agent", "watchdog", "1m", KIND_SECONDS, AT(agent.watchdog_s), 0, 3600},
-    {"agent", "worker_uid", "65534", KIND_NUMBER, AT(agent.worker_uid), 0, 2147483647},
+    {"agent", "worker_uid", "65534", KIND_NUMBER, AT(agent.worker_uid), 1, 2147483647},
 };
 
 #define KEY_CNT (sizeof keys / sizeof keys[0])

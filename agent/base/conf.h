@@ -77,7 +77,7 @@ struct conf_control {
 struct conf_agent {
     char state_dir[CONF_PATH_MAX];
     uint32_t watchdog_s; /* 0: not used */
-    uint32_t worker_uid; /* user and group id that fetch and decode run as */
+    uint32_t worker_uid; /* user and group id that fetch and decode run as: never root's */
 };
 
 struct conf {

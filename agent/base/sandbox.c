@@ -1,6 +1,7 @@
 #include "base/sandbox.h"
 
 #include <grp.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -14,6 +15,8 @@ static int identity_drop(uint32_t uid, bool empty_root, struct err *e)
         return err_errno(e, "sandbox: chroot");
     if (setgroups(0, NULL) < 0 || setgid(uid) < 0 || setuid(uid) < 0)
         return err_errno(e, "sandbox: user %u", uid);
+    if (setuid(0) == 0)
+        return err_set(e, ERR_STATE, "sandbox: root's rights came back");
     return 0;
 }
 
@@ -24,8 +27,9 @@ int sandbox_enter(uint32_t uid, bool empty_root, struct err *e)
 
     if (rc < 0)
         return rc;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_FSIZE, &none) < 0 ||
-        setrlimit(RLIMIT_CORE, &none) < 0)
+    /* pipes are written as before under RLIMIT_FSIZE 0; a log file on stderr is not, which must not kill us */
+    if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        setrlimit(RLIMIT_FSIZE, &none) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)
         return err_errno(e, "sandbox");
     return 0;
 }

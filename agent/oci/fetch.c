@@ -1,49 +1,13 @@
 #include "oci/fetch.h"
 
-#include <errno.h>
-#include <grp.h>
 #include <signal.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "oci/registry.h"
 #include "stream/frame.h"
 
 static struct registry registry;
-
-/* --- privileges ----------------------------------------------------------------------------------------------- */
-
-static int identity_drop(uint32_t uid, struct err *e)
-{
-    if (geteuid() != 0)
-        return 0;
-    if (uid == 0)
-        return err_set(e, ERR_CONFIG, "agent.worker_uid is 0: the network is not spoken to as root");
-    if (setgroups(0, NULL) || setgid(uid) || setuid(uid))
-        return err_errno(e, "become user %u", uid);
-    if (setuid(0) == 0)
-        return err_set(e, ERR_STATE, "root's rights came back");
-    return 0;
-}
-
-/* Pipes are written as before under RLIMIT_FSIZE 0; a log file on stderr is not, which must not kill us. */
-static int privileges_drop(uint32_t uid, struct err *e)
-{
-    const struct rlimit none = {0, 0};
-    int rc = identity_drop(uid, e);
-
-    if (rc)
-        return rc;
-    if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
-        return err_errno(e, "ignore signals");
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || setrlimit(RLIMIT_FSIZE, &none) ||
-        setrlimit(RLIMIT_CORE, &none))
-        return err_errno(e, "give up privileges");
-    return 0;
-}
 
 static int fetch_start(const struct conf *conf, int req_fd, struct err *e)
 {
@@ -55,7 +19,7 @@ static int fetch_start(const struct conf *conf, int req_fd, struct err *e)
     if (!rc)
         rc = http_open(&conf->registry, &registry.http, e);
     if (!rc)
-        rc = privileges_drop(conf->agent.worker_uid, e);
+        rc = sandbox_enter(conf->agent.worker_uid, false, e); /* names are looked up by way of /etc */
     return rc ? err_prefix(e, "fetch") : 0;
 }
 
@@ -113,8 +77,11 @@ int fetch_main(const struct conf *conf, int req_fd, int body_fd)
 {
     struct err start, e;
     struct fetch_request q;
-    int started = fetch_start(conf, req_fd, &start);
+    int started;
 
+    log_role("fetch");
+    signal(SIGPIPE, SIG_IGN);
+    started = fetch_start(conf, req_fd, &start);
     while (request_read(req_fd, &q, &e) == 0) {
         int rc = started ? started : serve(&q, body_fd, &e);
 

@@ -1,5 +1,6 @@
 #include "oci/json.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -152,7 +153,10 @@ int json_parse(const char *text, size_t len, cJSON **out, struct err *e)
     rc = text_check(text, len, e);
     if (rc)
         return rc;
+    errno = 0;
     root = cJSON_ParseWithLengthOpts(text, len, &end, 0);
+    if (!root && errno == ENOMEM)
+        return err_set(e, ERR_LIMIT, "JSON: no memory for a document of %zu bytes", len);
     if (!root)
         return err_set(e, ERR_FORMAT, "not JSON from byte %zu on", end ? (size_t)(end - text) : 0);
     if (!only_blanks(end, text + len))

@@ -135,6 +135,9 @@ static ssize_t lz4_step(struct unpack *u, struct err *e)
 
     if (LZ4F_getErrorCode(rc) == LZ4F_ERROR_allocation_failed)
         return err_set(e, ERR_LIMIT, "lz4: decode is at its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
+    if (LZ4F_isError(rc) && strcmp(LZ4F_getErrorName(rc), "ERROR_allocation_failed") == 0)
+        return err_set(e, ERR_LIMIT, "lz4: blocks too large: decode is at its ceiling of %d KB",
+                       CONFIG_MEM_DECODE_KB);
     if (LZ4F_isError(rc))
         return err_set(e, ERR_FORMAT, "lz4: %s", LZ4F_getErrorName(rc));
     u->at += in;

@@ -83,6 +83,9 @@ static int archive_refused(struct tar *t, struct archive *a, const char *where, 
         *e = t->cause;
         return e->code;
     }
+    if (archive_errno(a) == ENOMEM)
+        return err_set(e, ERR_LIMIT, "tar: %s: decode is at its ceiling of %d KB", where,
+                       CONFIG_MEM_DECODE_KB);
     return err_set(e, ERR_FORMAT, "tar: %s: %s", where, words ? words : "damaged");
 }
 

@@ -19,6 +19,7 @@
 #define TEXT_MAX ((size_t)CONFIG_OCI_JSON_MAX_KB * 1024)
 
 struct decode {
+    struct err start; /* why it can't do any job; the answer to each */
     struct job job;
     uint32_t left; /* of the present FRAME_RAW */
     bool raw_end;  /* FRAME_RAW_END was read */
@@ -151,7 +152,9 @@ static int job_do(struct decode *d, struct err *e)
     d->raw_end = false;
     d->raw_len = 0;
     d->job.only[sizeof d->job.only - 1] = '\0';
-    if (!job_fits(d))
+    if (d->start.code < 0)
+        rc = err_set(&cause, d->start.code, "%s", d->start.text);
+    else if (!job_fits(d))
         rc = err_set(&cause, ERR_PEER, "stage sent a job of kind %u to the wrong process", d->job.kind);
     else if (d->job.kind == JOB_LAYER)
         rc = tar_stream(d->tar, &d->job, &blob, DECODE_FD_ENTRIES, &end, &cause);
@@ -186,22 +189,24 @@ static int jobs_serve(struct decode *d, struct err *e)
     return 0;
 }
 
+static int decode_start(struct decode *d, uint32_t uid, struct err *e)
+{
+    if (!(d->tar = tar_new()) || !(d->text = malloc(TEXT_MAX)))
+        return err_set(e, ERR_LIMIT, "decode does not fit under its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
+    return sandbox_enter(uid, true, e);
+}
+
 int decode_main(uint32_t uid, bool envelope)
 {
-    struct decode *d = calloc(1, sizeof *d);
+    static struct decode decode;
     struct err e = {0};
 
     log_role(envelope ? "envelope" : "decode");
     signal(SIGPIPE, SIG_IGN);
-    /* a log file on stderr is not written under the sandbox's limit, which must not kill us */
-    signal(SIGXFSZ, SIG_IGN);
     hash_start();
-    if (!d || !(d->tar = tar_new()) || !(d->text = malloc(TEXT_MAX))) {
-        log_error("does not fit under CONFIG_MEM_DECODE_KB=%d", CONFIG_MEM_DECODE_KB);
-        return 1;
-    }
-    d->envelope = envelope;
-    if (sandbox_enter(uid, true, &e) < 0 || jobs_serve(d, &e) < 0) {
+    decode.envelope = envelope;
+    (void)decode_start(&decode, uid, &decode.start);
+    if (jobs_serve(&decode, &e) < 0) {
         log_error("%s", e.text);
         return 1;
     }

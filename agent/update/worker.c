@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -19,6 +20,7 @@
 
 #define ROLE_FD_MAX 7
 #define PIPE_WISH (256 * 1024)
+#define CASUALTY_LOOKS 50 /* a millisecond each */
 
 static const struct {
     const char *name;
@@ -155,11 +157,47 @@ void worker_cancel(struct worker *w)
     worker_end(w, WORKER_TOLD);
 }
 
+/* A role ended of itself. Its ceiling is told with a signal, since both kernel and libraries may answer to a lack of
+ * memory with one. */
+static void casualty_note(struct worker *w, enum worker_role role, bool by_signal, int number)
+{
+    if (w->casualty.code)
+        return;
+    if (by_signal)
+        err_set(&w->casualty, ERR_PEER, "%s was ended by signal %d (memory ceiling %u KB)", roles[role].name,
+                number, roles[role].limit_kib);
+    else
+        err_set(&w->casualty, ERR_PEER, "%s ended with code %d", roles[role].name, number);
+}
+
+/* Who lies dead already, before all are killed. A pipe ends a moment before its process can be waited for. */
+static void casualty_find(struct worker *w)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+
+    for (int look = 0; look < CASUALTY_LOOKS && !w->casualty.code; look++) {
+        for (int i = 0; i < WORKER_ROLE_CNT; i++) {
+            siginfo_t info = {0};
+
+            if (w->pids[i] && waitid(P_PID, (id_t)w->pids[i], &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+                info.si_pid && info.si_code != CLD_EXITED)
+                casualty_note(w, (enum worker_role)i, true, info.si_status);
+        }
+        nanosleep(&moment, NULL);
+    }
+}
+
 static void worker_fail(struct worker *w, const struct err *cause)
 {
     if (w->end != WORKER_RUNS)
         return;
     w->cause = *cause;
+    /* whoever reports this only saw a pipe end */
+    if (cause->code == ERR_PEER && cause != &w->casualty) {
+        casualty_find(w);
+        if (w->casualty.code)
+            err_set(&w->cause, ERR_PEER, "%s: %s", cause->text, w->casualty.text);
+    }
     worker_end(w, WORKER_FAILED);
 }
 
@@ -228,6 +266,7 @@ static int started(struct worker *w, int rc, int report_fd, const struct err *e)
         return rc;
     }
     w->end = WORKER_RUNS;
+    w->casualty = (struct err){0};
     w->report_fd = report_fd;
     loop_fd_add(w->loop, report_fd, POLLIN, report_ready, w);
     return 0;
@@ -305,8 +344,6 @@ int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *dige
 /* Its report, if it made one, still lies in the pipe and comes first. */
 static void reporter_ended(struct worker *w, enum worker_role role, int status)
 {
-    struct err e = {0};
-
     while (w->end == WORKER_RUNS && w->report_fd >= 0) {
         struct pollfd more = {.fd = w->report_fd, .events = POLLIN};
 
@@ -316,11 +353,8 @@ static void reporter_ended(struct worker *w, enum worker_role role, int status)
     }
     if (w->end != WORKER_RUNS)
         return;
-    if (WIFSIGNALED(status))
-        err_set(&e, ERR_PEER, "%s was ended by signal %d", roles[role].name, WTERMSIG(status));
-    else
-        err_set(&e, ERR_PEER, "%s ended with code %d and no report", roles[role].name, WEXITSTATUS(status));
-    worker_fail(w, &e);
+    casualty_note(w, role, WIFSIGNALED(status), WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    worker_fail(w, &w->casualty);
 }
 
 bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib)
@@ -335,6 +369,8 @@ bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib)
             w->peak_kib[i] = (uint32_t)maxrss_kib;
         if (role == WORKER_STAGE || (role == WORKER_FETCH && w->request_fd >= 0))
             reporter_ended(w, role, status);
+        else if (w->end == WORKER_RUNS && WIFSIGNALED(status))
+            casualty_note(w, role, true, WTERMSIG(status));
         if (!worker_busy(w))
             owner_tell(w);
         return true;

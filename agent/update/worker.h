@@ -43,6 +43,7 @@ struct worker {
     int request_fd;              /* to fetch in a poll; -1 */
     enum worker_end end;
     struct err cause;                   /* of WORKER_FAILED */
+    struct err casualty;                /* which role died of itself, and how; code 0: none did */
     uint32_t peak_kib[WORKER_ROLE_CNT]; /* highest resident size seen, over all runs */
 };
 

@@ -3,6 +3,7 @@ import http.server
 import socket
 import ssl
 import threading
+import time
 
 
 class Request:
@@ -13,18 +14,28 @@ class Request:
         self.method = handler.command
         self.path = handler.path
         self.headers = handler.headers
+        self.came_at = time.monotonic()
+        self.is_halted = False
 
-    def answer(self, status=200, body=b"", length=None, **fields):
+    def answer(self, status=200, body=b"", length=None, keep=False, **fields):
         """Status line, fields (underscores for dashes) and body. `length` is what Content-Length claims, by default
-        the truth; False leaves it out and ends the body by closing."""
+        the truth; False leaves it out and ends the body by closing, and so does a lie, unless `keep`."""
         lines = [f"HTTP/1.1 {status} x"] + [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
         if length is False:
             lines.append("Connection: close")
         elif "Transfer_Encoding" not in fields:
             lines.append(f"Content-Length: {len(body) if length is None else length}")
         self.handler.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if self.method == "HEAD" else body))
-        if length is not None:
+        if length is not None and not keep:
             self.cut()
+
+    def halt(self, body, at, event, status=200, **fields):
+        """Send the first `at` bytes of the body, and the others only when `event` is set."""
+        self.is_halted = True
+        self.answer(status, body[:at], length=len(body), keep=True, **fields)
+        if event.wait(60):
+            self.handler.wfile.write(body[at:])
+        self.cut()
 
     def chunked(self, body, step, end=b"0\r\nTrailer: x\r\n\r\n", **fields):
         pieces = [body[at:at + step] for at in range(0, len(body), step)]

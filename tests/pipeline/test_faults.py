@@ -5,8 +5,13 @@ import contextlib
 import dataclasses
 import gzip
 import json
+import os
+import pathlib
 import random
 import re
+import signal
+import subprocess
+import threading
 import typing
 
 import pytest
@@ -55,6 +60,29 @@ def fixture_device(front):
         device.wait(lambda status: True)
         install(device, front, make_image("v0"))
         yield device
+
+
+@pytest.fixture(name="stalled", scope="module", autouse=True)
+def fixture_stalled(registry, certificates):
+    """A device that meets a server that falls silent: begun before all cases and looked at after them, as it takes
+    half a minute to notice."""
+    gate = threading.Event()
+    image = make_image("stalled")
+    image.put(registry, "fleet/stalled", TAG)
+    with Front(registry, certificates) as front:
+        layer = digest_of(image.layers[0])
+        front.fault = lambda r: layer not in r.path or r.first_byte() > 0 or stall(front, r, gate)
+        with SimDevice(front, f"fleet/stalled:{TAG}", update={"poll_interval": 0, "stable": 1}) as device:
+            device.start()
+            device.wait(lambda status: True)
+            assert device.agentctl_raw("update")[0] == 0
+            yield device, front
+        gate.set()
+
+
+def stall(front, request, gate):
+    status, body, fields = front.fetch(request)
+    request.halt(body, 100_000, gate, status, **fields)
 
 
 def make_image(version, **more):
@@ -324,13 +352,129 @@ def fail(device, case):
         chain = failure["text"]
         code, why = device.agentctl_raw("why")
         assert code == 5 and solid(chain) in solid(why), why
-        environment = boot_environment(device)
-        assert environment["BOOT_ORDER"].split()[0] == booted
-        assert environment[f"BOOT_{other(booted)}_LEFT"] == "0", "a half-written slot must not be started"
-        assert slot(status, other(booted))["state"] == "writing"
+        check_other_slot(device, before, status, chain.startswith("layer"), environment)
     assert "\n" not in chain and len(chain) < LINE_MAX
     assert status["booted"] == booted and tree_of(device.slot(booted)) == tree
     return chain
+
+
+# --- what is gone on with -------------------------------------------------------------------------------------------
+
+def cut_each(count):
+    """Send this many bytes of whatever is asked for, and hang up."""
+    def fault(front, request):
+        status, body, fields = front.fetch(request)
+        request.answer(status, body[:count], length=len(body), **fields)
+    return fault
+
+
+@pytest.mark.parametrize("fault, requests", [(cut_each(150_000), 5), (cut_each(690_000), 2)])
+def test_cuts_are_resumed(device, front, fault, requests):
+    image = make_image(f"cut-{requests}")
+    front.lift()
+    on_layer(fault)(front, image)
+    install(device, front, image)
+    offsets = [r.first_byte() for r in front.seen if digest_of(image.layers[0]) in r.path]
+    assert len(offsets) == requests and offsets[0] == 0
+    step = offsets[1]
+    assert offsets == [step * n for n in range(requests)], "each byte is sent once"
+
+
+def test_silence_is_ended(stalled):
+    device, front = stalled
+    device.wait_version("stalled", 60)
+    first, second = [r for r in front.seen if "/blobs/" in r.path and "Range" in r.headers or r.is_halted]
+    assert 0 < second.first_byte() <= 100_000
+    assert 29 < second.came_at - first.came_at < 45
+
+
+# --- the device's own part -------------------------------------------------------------------------------------------
+
+ROLES = ["fetch", "decode", "stage"]
+
+
+def workers(device):
+    """The processes of a deployment: {role: pid}."""
+    children = pathlib.Path(f"/proc/{device.process.pid}/task/{device.process.pid}/children").read_text().split()
+    return {pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1].decode(): int(pid) for pid in children}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_process_dies(device, front, role):
+    image = make_image(f"without-{role}")
+    gate = threading.Event()
+
+    def hold(front, request):
+        status, body, fields = front.fetch(request)
+        request.halt(body, 300_000, gate, status, **fields)
+
+    front.lift()
+    on_layer(hold)(front, image)
+    assert device.agentctl_raw("update")[0] == 0
+    device.wait(lambda s: s["update"]["detail"].startswith("layer"), 20, "the layer")
+    os.kill(workers(device)[role], signal.SIGKILL)
+    status = device.wait(lambda s: s["update"]["state"] == "idle", 20, "the end of the attempt")
+    gate.set()
+    assert f"{role} was ended by signal 9 (memory ceiling" in status["last_failure"]["text"]
+    front.lift()
+    install(device, front, make_image(f"without-{role}-again"))
+
+
+def test_slot_is_full(front):
+    with new_device(front) as device:
+        place = device.slot("B")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", place], check=True)
+        try:
+            device.start()
+            device.wait(lambda status: True)
+            front.lift()
+            image = make_image("full")
+            image.put(front.registry, REPOSITORY, TAG)
+            chain = fail(device, Case("full", None, "space", []))
+            print(chain)
+            assert "layer 1 of 2" in chain and "bin/sh" in chain and str(len(BIG)) in chain
+            subprocess.run(["mount", "-o", "remount,size=8m", place], check=True)
+            install(device, front, make_image("enough"))
+        finally:
+            device.power_cut()
+            subprocess.run(["umount", place], check=True)
+
+
+def test_credentials(registry, certificates, tmp_path):
+    """A real registry with passwords: none, a wrong one, the right one, each taken up by the next poll."""
+    auth = tmp_path / "auth.json"
+
+    def write(password):
+        auth.write_text(json.dumps({"auths": {protected.host: {"username": "board", "password": password}}}))
+
+    with make_registry(tmp_path / "protected", auth=("board", "right")) as protected:
+        write("wrong")
+        with SimDevice(protected, f"{REPOSITORY}:{TAG}", update={"poll_interval": 0, "stable": 60},
+                       registry={"credentials": auth}) as device:
+            device.start()
+            device.wait(lambda status: True)
+            chain = fail(device, Case("wrong", None, "", [], poll=True))
+            assert f"{protected.host}/{REPOSITORY}:{TAG}: credentials refused (status 401)" in chain
+            assert "wrong" not in chain
+            auth.write_text("{")
+            chain = fail(device, Case("broken", None, "", [], poll=True))
+            assert f"credentials: {auth}: " in chain
+            write("right")
+            chain = fail(device, Case("empty", None, "", [], poll=True))
+            assert "no such repository or tag" in chain
+
+
+def check_other_slot(device, before, after, written, environment):
+    """Half written, and then never to be started; or not begun, and still as good as it was."""
+    booted = after["booted"]
+    if not written:
+        assert slot(after, other(booted)) == slot(before, other(booted))
+        assert boot_environment(device) == environment
+        return
+    environment = boot_environment(device)
+    assert slot(after, other(booted))["state"] == "writing"
+    assert environment["BOOT_ORDER"].split()[0] == booted
+    assert environment[f"BOOT_{other(booted)}_LEFT"] == "0", "a half-written slot must not be started"
 
 
 def solid(text):
