@@ -36,7 +36,8 @@ static int serve_resolve(int body_fd, struct err *e)
 static int serve_body(const struct fetch_request *q, int body_fd, struct err *e)
 {
     struct fetch_end out;
-    int rc = q->kind == FETCH_BLOB       ? registry_blob(&registry, q, body_fd, &out, e)
+    bool is_blob = q->kind == FETCH_BLOB || q->kind == FETCH_PART;
+    int rc = is_blob                     ? registry_blob(&registry, q, body_fd, &out, e)
              : q->kind == FETCH_MANIFEST ? registry_manifest(&registry, q, body_fd, &out, e)
                                          : registry_named(&registry, q, body_fd, &out, e);
 
@@ -54,6 +55,7 @@ static int serve(const struct fetch_request *q, int body_fd, struct err *e)
     case FETCH_REFERRERS:
     case FETCH_ROOT:
     case FETCH_BRAKE:
+    case FETCH_PART:
         return serve_body(q, body_fd, e);
     default:
         return err_set(e, ERR_PEER, "request of unknown kind %u", q->kind);

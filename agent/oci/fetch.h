@@ -24,6 +24,7 @@ enum fetch_kind {
     FETCH_REFERRERS,  /* what refers to `digest`: by the API of OCI 1.1, or at the tag sha256-<hex> */
     FETCH_ROOT,       /* the tag slipway-root */
     FETCH_BRAKE,      /* the followed tag's name and .brake */
+    FETCH_PART,       /* GET bytes [offset, end) of a blob: FRAME_BODY.. FRAME_BODY_END. See `whole` */
 };
 
 struct fetch_request {
@@ -31,7 +32,11 @@ struct fetch_request {
     struct digest digest;
     uint64_t
         size; /* whole size of a blob as the manifest gives it; the most bytes that may come of anything else */
-    uint64_t offset; /* FETCH_BLOB: first byte wanted; the body has size - offset bytes */
+    uint64_t offset; /* FETCH_BLOB, FETCH_PART: first byte wanted; the body has size - offset bytes */
+    uint64_t end;    /* FETCH_PART: the body has end - offset bytes */
+    /* FETCH_PART: what to do with a registry that sends no parts but everything, or refuses them: 0, ERR_UNSUPPORTED
+     * before the download; 1, take the part from the whole blob, and break off behind it */
+    uint32_t whole;
 };
 
 struct fetch_resolved {

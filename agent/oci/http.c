@@ -354,7 +354,7 @@ static void wire_count(struct http *h)
 static int exchange(struct http *h, const char *url, const char *authorization, bool *transient)
 {
     struct curl_slist *fields = fields_make(h, authorization);
-    char range[32];
+    char range[48];
     CURLcode rc;
 
     if (!fields)
@@ -364,10 +364,13 @@ static int exchange(struct http *h, const char *url, const char *authorization, 
     h->message[0] = '\0';
     memset(h->reply, 0, sizeof *h->reply);
     snprintf(range, sizeof range, "%llu-", (unsigned long long)h->q->offset);
+    if (h->q->end)
+        snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)h->q->offset,
+                 (unsigned long long)h->q->end - 1);
     curl_easy_setopt(h->easy, CURLOPT_URL, url);
     curl_easy_setopt(h->easy, CURLOPT_HTTPGET, 1L);
     curl_easy_setopt(h->easy, CURLOPT_NOBODY, h->q->head_only ? 1L : 0L);
-    curl_easy_setopt(h->easy, CURLOPT_RANGE, h->q->offset ? range : NULL);
+    curl_easy_setopt(h->easy, CURLOPT_RANGE, h->q->offset || h->q->end ? range : NULL);
     curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, fields);
     rc = curl_easy_perform(h->easy);
     wire_count(h);

@@ -41,7 +41,8 @@ struct http_request {
     const char *authorization; /* "" for none */
     const char *accept;        /* media types, or NULL for any */
     bool head_only;
-    uint64_t offset; /* first byte wanted; 0 sends no Range */
+    uint64_t offset; /* first byte wanted; 0 sends no Range, unless there is an end */
+    uint64_t end;    /* the byte behind the last one wanted; 0: all there are */
     /* Called once for a 2xx, before its body; an error ends the exchange. */
     int (*head)(void *ctx, const struct http_reply *reply, struct err *e);
     /* Called for each piece of the body of a 2xx. */

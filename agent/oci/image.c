@@ -7,6 +7,7 @@
 #include "oci/json.h"
 #include "oci/platform.h"
 
+#define TOC_MAX ((uint64_t)CONFIG_TOC_MAX_MB * 1024 * 1024)
 #define JSON_MAX ((uint64_t)CONFIG_OCI_JSON_MAX_KB * 1024)
 
 static bool is_index(enum oci_media m)
@@ -244,6 +245,66 @@ static const char *codec_missing(enum codec codec)
     return NULL;
 }
 
+/* One decimal number up to `end`; *text is moved behind it. */
+static bool number_take(const char **text, char end, uint64_t *out)
+{
+    const char *at = *text;
+
+    for (*out = 0; *at >= '0' && *at <= '9' && at - *text < 15; at++)
+        *out = *out * 10 + (uint64_t)(*at - '0');
+    if (at == *text || *at != end)
+        return false;
+    *text = end ? at + 1 : at;
+    return true;
+}
+
+/* "offset:length:raw length:1" (containers/storage, pkg/chunked). */
+static int toc_position(const char *text, struct oci_blob *out, struct err *e)
+{
+    struct oci_toc *t = &out->toc;
+    const char *at = text;
+    uint64_t type;
+
+    if (!number_take(&at, ':', &t->offset) || !number_take(&at, ':', &t->len) ||
+        !number_take(&at, ':', &t->raw_len) || !number_take(&at, '\0', &type) || type != 1)
+        return err_set(e, ERR_FORMAT, "table of contents: want \"offset:length:raw length:1\", got \"%.60s\"",
+                       text);
+    if (t->len == 0 || t->raw_len == 0 || t->offset > out->size || t->len > out->size - t->offset)
+        return err_set(e, ERR_POLICY, "table of contents: %.60s is not inside the blob of %llu bytes", text,
+                       (unsigned long long)out->size);
+    if (t->len > TOC_MAX || t->raw_len > TOC_MAX)
+        return err_set(e, ERR_LIMIT, "table of contents of %llu bytes, limit is %llu",
+                       (unsigned long long)(t->len > t->raw_len ? t->len : t->raw_len),
+                       (unsigned long long)TOC_MAX);
+    return 0;
+}
+
+/* Both generations of annotations; the newer one is believed when both are there. */
+static int toc_parse(const cJSON *entry, struct oci_blob *out, struct err *e)
+{
+    static const char *const keys[][2] = {
+        {"io.github.containers.zstd-chunked.manifest-checksum",
+         "io.github.containers.zstd-chunked.manifest-position"},
+        {"io.containers.zstd-chunked.manifest-checksum", "io.containers.zstd-chunked.manifest-position"},
+    };
+    const char *digest = NULL, *position = NULL;
+    const cJSON *notes;
+    int rc = json_object(entry, "annotations", JSON_OPTIONAL, &notes, e);
+
+    if (rc || !notes)
+        return rc;
+    for (size_t i = 0; rc == 0 && !digest && !position && i < sizeof keys / sizeof keys[0]; i++) {
+        rc = json_string(notes, keys[i][0], JSON_OPTIONAL, &digest, e);
+        if (!rc)
+            rc = json_string(notes, keys[i][1], JSON_OPTIONAL, &position, e);
+    }
+    if (rc || (!digest && !position))
+        return rc;
+    if (!digest || !position || !digest_parse(digest, strlen(digest), &out->toc.digest))
+        return err_set(e, ERR_FORMAT, "table of contents: no position, or no digest of the form sha256:...");
+    return toc_position(position, out, e);
+}
+
 static int layer_parse(const cJSON *entry, struct oci_blob *out, struct err *e)
 {
     const char *type;
@@ -258,7 +319,7 @@ static int layer_parse(const cJSON *entry, struct oci_blob *out, struct err *e)
         return err_set(e, ERR_POLICY, "mediaType: want a tar layer, got \"%.100s\"", type);
     if (codec_missing(out->codec))
         return err_set(e, ERR_UNSUPPORTED, "%s is not in this build", codec_missing(out->codec));
-    return 0;
+    return out->codec == CODEC_ZSTD ? toc_parse(entry, out, e) : 0;
 }
 
 static int layers_read(const cJSON *root, struct oci_manifest *out, struct err *e)

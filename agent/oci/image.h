@@ -29,10 +29,18 @@ enum oci_media {
 enum oci_media oci_media_parse(const char *text, size_t len);
 const char *oci_media_name(enum oci_media m);
 
+/* A layer's table of contents inside its blob, as the layer's annotations tell (zstd:chunked). */
+struct oci_toc {
+    struct digest digest; /* of the compressed bytes */
+    uint64_t offset, len; /* in the blob; len 0: there is none. What is before `offset` is the layer */
+    uint64_t raw_len;
+};
+
 struct oci_blob {
     struct digest digest;
     uint64_t size;
     uint32_t codec; /* enum codec; 0 for a config */
+    struct oci_toc toc;
 };
 
 struct oci_index_choice {

@@ -27,6 +27,9 @@ struct ask {
     bool head_only;
     bool exact; /* the body has `size` bytes; otherwise at most that many */
     uint64_t size;
+    uint64_t end;  /* FETCH_PART: byte behind the last one wanted, else 0 */
+    bool whole;    /* FETCH_PART: it may come out of the whole */
+    bool enough;   /* FETCH_PART: the rest of the whole is not wanted */
     uint64_t next; /* first byte not handed on */
     uint64_t at;   /* place of the next byte that comes */
     int fd;        /* bytes go there, or when it is -1 into the hash */
@@ -41,12 +44,17 @@ struct ask {
 
 /* --- the answer ----------------------------------------------------------------------------------------------- */
 
+static bool is_blob(const struct ask *a)
+{
+    return a->kind == FETCH_BLOB || a->kind == FETCH_PART;
+}
+
 static int media_check(struct ask *a, const struct http_reply *r, struct err *e)
 {
     a->media = oci_media_parse(r->media, strlen(r->media));
-    if (a->kind == FETCH_BLOB && !strncasecmp(r->media, "text/html", 9))
+    if (is_blob(a) && !strncasecmp(r->media, "text/html", 9))
         return err_set(e, ERR_REGISTRY, "want a blob, got an HTML page");
-    if (a->kind != FETCH_BLOB && a->media == MEDIA_UNKNOWN)
+    if (!is_blob(a) && a->media == MEDIA_UNKNOWN)
         return err_set(e, ERR_REGISTRY, "want a manifest or index, got Content-Type \"%.80s\"", r->media);
     return 0;
 }
@@ -62,7 +70,10 @@ static int length_check(const struct ask *a, uint64_t length, struct err *e)
 /* The part that came must begin where we stopped, and be a part of a whole of the right size. */
 static int range_check(const struct ask *a, const struct http_reply *r, struct err *e)
 {
-    if (a->next == 0 || !r->has_range || r->range_first != a->next)
+    if (a->end > 0 && r->has_range && r->range_last != a->end - 1)
+        return err_set(e, ERR_REGISTRY, "status 206: want the bytes to %llu, got those to %llu",
+                       (unsigned long long)a->end - 1, (unsigned long long)r->range_last);
+    if ((a->next == 0 && a->end == 0) || !r->has_range || r->range_first != a->next)
         return err_set(e, ERR_REGISTRY, "status 206: want the bytes from %llu on, got %s%llu",
                        (unsigned long long)a->next, r->has_range ? "those from " : "no such range, ",
                        (unsigned long long)r->range_first);
@@ -82,6 +93,8 @@ static int on_head(void *ctx, const struct http_reply *r, struct err *e)
         return range_check(a, r, e);
     if (r->status != 200)
         return err_set(e, ERR_REGISTRY, "want status 200, got %d", r->status);
+    if (a->end > 0 && !a->whole)
+        return err_set(e, ERR_UNSUPPORTED, "sends the whole instead of the part asked for");
     return r->has_length && !a->head_only ? length_check(a, r->length, e) : 0;
 }
 
@@ -99,15 +112,20 @@ static int on_body(void *ctx, const void *data, size_t len, struct err *e)
         return 0;
     data = (const char *)data + known;
     len -= (size_t)known;
-    if (a->fd >= 0) {
+    if (a->end > 0 && a->at >= a->end) {
+        len -= (size_t)(a->at - a->end);
+        a->enough = a->at > a->end;
+        a->at = a->end;
+    }
+    if (a->fd >= 0 && len > 0) {
         rc = frame_write(a->fd, FRAME_BODY, data, (uint32_t)len, e);
         if (rc)
             return err_set(e, ERR_PEER, "the reader of the body went away");
-    } else {
+    } else if (a->fd < 0) {
         hash_update(&a->hash, data, len);
     }
     a->next = a->at;
-    return 0;
+    return a->enough ? err_set(e, ERR_STATE, "the rest is not wanted") : 0;
 }
 
 static int denied(const struct auth_host *host, const struct http_reply *r, struct err *e)
@@ -131,6 +149,8 @@ static int status_error(struct ask *a, const struct auth_host *host, const struc
     if (r->status == 404)
         return err_set(e, ERR_ABSENT, "no such %s (status 404)",
                        a->kind == FETCH_RESOLVE ? "repository or tag" : "content, though the image names it");
+    if (r->status == 416 && a->end > 0 && !a->whole)
+        return err_set(e, ERR_UNSUPPORTED, "sends no parts (status 416)");
     if (r->status == 416)
         return err_set(e, ERR_SIZE, "shorter than %llu bytes (status 416)", (unsigned long long)a->size);
     return err_set(e, ERR_REGISTRY, "want status 200, got %d%s%s", r->status, r->excerpt[0] ? ": " : "",
@@ -146,9 +166,10 @@ static int ask_once(struct ask *a, struct auth_host *host, struct http_reply *re
     struct http_request q = {
         .url = url,
         .authorization = auth_header(host),
-        .accept = a->kind == FETCH_BLOB ? NULL : ACCEPT,
+        .accept = is_blob(a) ? NULL : ACCEPT,
         .head_only = a->head_only,
         .offset = a->fd >= 0 ? a->next : 0,
+        .end = a->end,
         .head = on_head,
         .body = on_body,
         .ctx = a,
@@ -183,6 +204,8 @@ static int ask_try(struct ask *a, struct auth_host *host, struct err *e)
         if (!rc && reply.status == 401)
             auth_forget(host);
     }
+    if (a->enough)
+        return 0;
     if (rc && a->transient && a->next > 0 && a->next < a->size && a->exact)
         return err_prefix(e, "cut after %llu of %llu bytes", (unsigned long long)a->next,
                           (unsigned long long)a->size);
@@ -190,10 +213,10 @@ static int ask_try(struct ask *a, struct auth_host *host, struct err *e)
         return rc;
     if (reply.status < 200 || reply.status >= 300)
         return status_error(a, host, &reply, e);
-    if (a->exact && a->next < a->size) {
+    if (a->exact && a->next < (a->end > 0 ? a->end : a->size)) {
         a->transient = true;
-        return err_set(e, ERR_SIZE, "want %llu bytes, got %llu", (unsigned long long)a->size,
-                       (unsigned long long)a->next);
+        return err_set(e, ERR_SIZE, "want %llu bytes, got %llu",
+                       (unsigned long long)(a->end > 0 ? a->end : a->size), (unsigned long long)a->next);
     }
     return 0;
 }
@@ -316,9 +339,16 @@ int registry_blob(struct registry *r, const struct fetch_request *q, int fd, str
     char digest[DIGEST_TEXT_LEN];
 
     digest_format(&q->digest, digest);
-    ask_begin(&a, r, FETCH_BLOB, "blobs", digest);
+    ask_begin(&a, r, (enum fetch_kind)q->kind, "blobs", digest);
     a.exact = true;
     a.next = q->offset;
+    if (q->kind == FETCH_PART && (q->offset >= q->end || q->end > q->size))
+        return err_set(e, ERR_STATE, "bytes %llu to %llu of a blob of %llu", (unsigned long long)q->offset,
+                       (unsigned long long)q->end, (unsigned long long)q->size);
+    if (q->kind == FETCH_PART) {
+        a.end = q->end;
+        a.whole = q->whole != 0;
+    }
     if (q->offset > q->size)
         return err_set(e, ERR_STATE, "offset %llu of a blob of %llu bytes", (unsigned long long)q->offset,
                        (unsigned long long)q->size);

@@ -7,7 +7,7 @@ import subprocess
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("SLIPWAY", str(TOP / "out" / "sim" / "slipway"))
 
-RESOLVE, MANIFEST, BLOB = 1, 2, 3
+RESOLVE, MANIFEST, BLOB, PART = 1, 2, 3, 8
 FRAME_REQUEST, FRAME_RESOLVED, FRAME_BODY, FRAME_BODY_END = 1, 2, 3, 4
 FRAME_ERR = 15
 MEDIA = {1: "application/vnd.oci.image.index.v1+json", 2: "application/vnd.oci.image.manifest.v1+json",
@@ -91,12 +91,19 @@ class Fetch:
         _, self.tries, self.wire = struct.unpack("=IIQ", payload)
         return body
 
-    def send(self, kind, digest, size, offset):
-        request = struct.pack("=I32s4xQQ", kind, bytes.fromhex(digest.removeprefix("sha256:")), size, offset)
+    def part(self, digest, size, offset, end, whole=False):
+        """Returns the bytes [offset, end)."""
+        payload, body = self._ask(PART, digest, size, offset, FRAME_BODY_END, end, whole)
+        _, self.tries, self.wire = struct.unpack("=IIQ", payload)
+        return body
+
+    def send(self, kind, digest, size, offset, end=0, whole=False):
+        request = struct.pack("=I32s4xQQQI4x", kind, bytes.fromhex(digest.removeprefix("sha256:")), size, offset, end,
+                              whole)
         os.write(self.request_fd, struct.pack("=HHI", FRAME_REQUEST, 0, len(request)) + request)
 
-    def _ask(self, kind, digest, size, offset, end):
-        self.send(kind, digest, size, offset)
+    def _ask(self, kind, digest, size, offset, last, end=0, whole=False):
+        self.send(kind, digest, size, offset, end, whole)
         body = bytearray()
         while True:
             frame, zero, length = struct.unpack("=HHI", self._read(8))
@@ -109,7 +116,7 @@ class Fetch:
                 code, text = struct.unpack_from("=i", payload)[0], payload[4:].split(b"\0")[0].decode()
                 raise FetchError(code, text, bytes(body))
             else:
-                assert frame == end
+                assert frame == last
                 return payload, bytes(body)
 
     def _read(self, length):

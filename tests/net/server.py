@@ -58,6 +58,12 @@ class Request:
         return int(value.removeprefix("bytes=").removesuffix("-"))
 
 
+    def part(self):
+        """The bytes asked for, as a slice; None without a Range that has an end."""
+        first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+        return slice(int(first), int(last) + 1) if first and last else None
+
+
 class Server:
     """`answer` is called with each Request; all of them are kept in `seen`."""
 

@@ -508,6 +508,72 @@ def test_nobody_there(run):
     refused(run(server).resolve, "network", server.host)
 
 
+# --- parts of a blob -------------------------------------------------------------------------------------------------
+
+def part_of(request, first=0, last=0, total=0):
+    """The part asked for, with its Content-Range wrong by so much."""
+    part = request.part()
+    request.answer(206, BLOB[part], Content_Range=f"bytes {part.start + first}-{part.stop - 1 + last}/{len(BLOB) + total}")
+
+
+def test_parts_on_one_connection(run):
+    with Server(part_of) as server:
+        fetch = run(server)
+        for first, end in ((0, 1), (5, 70_000), (299_999, 300_000), (0, 300_000), (3, 4)):
+            assert fetch.part(BLOB_DIGEST, len(BLOB), first, end) == BLOB[first:end]
+            assert fetch.tries == 1
+            assert fetch.wire < end - first + 1000
+        assert len({request.handler.client_address for request in server.seen}) == 1
+
+
+def test_part_cut(run):
+    def cut(request):
+        part = request.part()
+        request.answer(206, BLOB[part][:100_000], length=part.stop - part.start,
+                       Content_Range=f"bytes {part.start}-{part.stop - 1}/{len(BLOB)}")
+
+    with Server(steps(cut, part_of)) as server:
+        assert run(server).part(BLOB_DIGEST, len(BLOB), 1000, 250_000) == BLOB[1000:250_000]
+        assert [request.part() for request in server.seen] == [slice(1000, 250_000), slice(101_000, 250_000)]
+
+
+@pytest.mark.parametrize("answer", [whole, lambda request: request.answer(416)], ids=["200", "416"])
+def test_no_parts(run, answer):
+    """Said before the download, so that stage can choose what to do."""
+    with Server(answer) as server:
+        fetch = run(server)
+        with pytest.raises(FetchError, match="part") as caught:
+            fetch.part(BLOB_DIGEST, len(BLOB), 1000, 2000)
+        assert caught.value.name == "unsupported" and not caught.value.body
+        assert len(server.seen) == 1
+
+
+def test_part_of_the_whole(run):
+    with Server(whole) as server:
+        fetch = run(server)
+        assert fetch.part(BLOB_DIGEST, len(BLOB), 1000, 2000, whole=True) == BLOB[1000:2000]
+        assert fetch.part(BLOB_DIGEST, len(BLOB), 0, 300_000, whole=True) == BLOB
+        assert fetch.part(BLOB_DIGEST, len(BLOB), 250_000, 299_999, whole=True) == BLOB[250_000:299_999]
+        assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("wrong", [{"first": 1}, {"first": -1}, {"last": 1}, {"last": -1}, {"total": 1}], ids=str)
+def test_another_part(run, wrong):
+    with Server(lambda request: part_of(request, **wrong)) as server:
+        with pytest.raises(FetchError) as caught:
+            run(server).part(BLOB_DIGEST, len(BLOB), 1000, 2000)
+        assert caught.value.name in ("registry", "size") and not caught.value.body
+
+
+def test_part_of_nothing(run):
+    with Server(part_of) as server:
+        for first, end in ((5, 5), (6, 5), (0, len(BLOB) + 1)):
+            with pytest.raises(FetchError) as caught:
+                run(server).part(BLOB_DIGEST, len(BLOB), first, end)
+            assert caught.value.name == "state"
+        assert not server.seen
+
+
 # --- proxy -----------------------------------------------------------------------------------------------------------
 
 def test_proxy(run):

@@ -473,19 +473,70 @@ static void media_types(void **state)
     assert_string_equal(oci_media_name(MEDIA_OCI_MANIFEST), OCI_MANIFEST);
 }
 
+/* --- table of contents ---------------------------------------------------------------------------------------- */
+
+#define ZSTD_LAYER(notes)                                                                                    \
+    LAYERS("{\"mediaType\":\"" LAYER "+zstd\",\"digest\":\"" D2 "\",\"size\":1000,\"annotations\":{" notes   \
+           "}}")
+#define OLD "io.containers.zstd-chunked.manifest-"
+#define NEW "io.github.containers.zstd-chunked.manifest-"
+#define NOTES(prefix, digest, position)                                                                      \
+    "\"" prefix "checksum\":\"" digest "\",\"" prefix "position\":\"" position "\""
+
+static void test_toc(void **state)
+{
+    const struct oci_toc *t = &manifest.layers[0].toc;
+
+    (void)state;
+    manifest_is(0, ZSTD_LAYER("\"a\":\"b\""));
+    assert_int_equal(t->len, 0);
+    manifest_is(0, ZSTD_LAYER(NOTES(OLD, D1, "900:50:5000:1")));
+    assert_int_equal(t->offset, 900);
+    assert_int_equal(t->len, 50);
+    assert_int_equal(t->raw_len, 5000);
+    assert_int_equal(t->digest.b[0], 0x11);
+    manifest_is(0, ZSTD_LAYER(NOTES(OLD, D1, "1:1:1:1") "," NOTES(NEW, D3, "950:50:1:1")));
+    assert_int_equal(t->offset, 950);
+    assert_int_equal(t->digest.b[0], 0x33);
+    manifest_is(ERR_POLICY, ZSTD_LAYER(NOTES(NEW, D1, "951:50:1:1")));
+    manifest_is(ERR_POLICY, ZSTD_LAYER(NOTES(NEW, D1, "1001:1:1:1")));
+    manifest_is(ERR_POLICY, ZSTD_LAYER(NOTES(NEW, D1, "900:0:1:1")));
+    manifest_is(ERR_LIMIT, ZSTD_LAYER(NOTES(NEW, D1, "900:50:157286400:1")));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER(NOTES(NEW, D1, "900:50:1:2")));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER(NOTES(NEW, D1, "900:50:1")));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER(NOTES(NEW, D1, "900:50:1:1:")));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER(NOTES(NEW, D1, "-900:50:1:1")));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER(NOTES(NEW, D1, "99999999999999999999999:50:1:1")));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER(NOTES(NEW, "sha256:xyz", "900:50:1:1")));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER("\"" NEW "checksum\":\"" D1 "\""));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER("\"" NEW "position\":\"900:50:1:1\""));
+    manifest_is(ERR_FORMAT, ZSTD_LAYER("\"" NEW "checksum\":7"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(manifest_good),      cmocka_unit_test(manifest_layer_types),
-        cmocka_unit_test(manifest_sizes),     cmocka_unit_test(manifest_digests),
-        cmocka_unit_test(manifest_head),      cmocka_unit_test(manifest_layers),
-        cmocka_unit_test(manifest_cut),       cmocka_unit_test(json_oddities),
-        cmocka_unit_test(json_depth),         cmocka_unit_test(json_too_much),
-        cmocka_unit_test(index_variants),     cmocka_unit_test(index_says_what_there_is),
-        cmocka_unit_test(index_entries),      cmocka_unit_test(index_head),
-        cmocka_unit_test(config_good),        cmocka_unit_test(config_absent),
-        cmocka_unit_test(config_platform),    cmocka_unit_test(config_rootfs),
-        cmocka_unit_test(config_what_to_run), cmocka_unit_test(config_signals),
+        cmocka_unit_test(test_toc),
+        cmocka_unit_test(manifest_good),
+        cmocka_unit_test(manifest_layer_types),
+        cmocka_unit_test(manifest_sizes),
+        cmocka_unit_test(manifest_digests),
+        cmocka_unit_test(manifest_head),
+        cmocka_unit_test(manifest_layers),
+        cmocka_unit_test(manifest_cut),
+        cmocka_unit_test(json_oddities),
+        cmocka_unit_test(json_depth),
+        cmocka_unit_test(json_too_much),
+        cmocka_unit_test(index_variants),
+        cmocka_unit_test(index_says_what_there_is),
+        cmocka_unit_test(index_entries),
+        cmocka_unit_test(index_head),
+        cmocka_unit_test(config_good),
+        cmocka_unit_test(config_absent),
+        cmocka_unit_test(config_platform),
+        cmocka_unit_test(config_rootfs),
+        cmocka_unit_test(config_what_to_run),
+        cmocka_unit_test(config_signals),
         cmocka_unit_test(media_types),
     };
 
