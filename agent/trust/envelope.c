@@ -89,15 +89,21 @@ static int layer_read(const cJSON *entry, struct trust_ref *out, struct err *e)
                               &out->signature_len, e);
 }
 
-/* Many things refer to an image; only those that say they are signatures are fetched. */
+/* Many things refer to an image; only those that may be signatures are fetched. cosign 2 writes the type of the empty
+ * config into the fallback list, where the bundle's belongs. */
+static bool referrer_fits(const char *type)
+{
+    return !type || form_of(type) == TRUST_BUNDLE ||
+           !strcmp(type, "application/vnd.dev.cosign.artifact.sig.v1+json") ||
+           !strcmp(type, "application/vnd.oci.empty.v1+json");
+}
+
 static int referrer_read(const cJSON *entry, struct trust_ref *out, struct err *e)
 {
     const char *type;
     int rc = json_string(entry, "artifactType", JSON_OPTIONAL, &type, e);
 
-    if (rc || !type ||
-        (form_of(type) != TRUST_BUNDLE &&
-         strcmp(type, "application/vnd.dev.cosign.artifact.sig.v1+json") != 0))
+    if (rc || !referrer_fits(type))
         return rc;
     out->form = TRUST_REFERRER;
     return place_read(entry, out, TRUST_BUNDLE_MAX, e);
