@@ -15,6 +15,12 @@ import time
 from board import Board, PATIENCE, TOP
 
 
+def required(keys, paths, trust=None):
+    """[trust] of a device that takes what `keys` (factory.Key) signed, if there are any."""
+    keys = {"policy": "required", "keys": ", ".join(map(str, paths))} if keys else {}
+    return keys | (trust or {})
+
+
 class DeviceError(Exception):
     """The device did not come to do what was waited for."""
 
@@ -98,7 +104,7 @@ class SimDevice(Device):
     family = "sim"
     pause = 0.05
 
-    def __init__(self, registry, reference, /, folder=None, program=None, environment=None, **sections):
+    def __init__(self, registry, reference, /, folder=None, program=None, environment=None, keys=(), **sections):
         self.keep = folder is not None
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="sim-")
         self.dir = pathlib.Path(folder or self._temporary.name).resolve()
@@ -110,6 +116,7 @@ class SimDevice(Device):
         for name in "slot-a", "slot-b", "state":
             (self.dir / name).mkdir(parents=True, exist_ok=True)
         sections.setdefault("control", {"socket": self.socket})
+        sections["trust"] = required(keys, [key.public for key in keys], sections.get("trust"))
         self.conf.write_text(configuration(f"{registry.host}/{reference}", registry.ca, self.dir / "state", **sections))
 
     def start(self):
@@ -153,12 +160,15 @@ class EmulatedDevice(Device):
 
     status_way = {"way": "serial"}  # the one that a reboot in the middle of a question does not confuse
 
-    def __init__(self, name, registry, reference, /, way="console", folder=None, ram=None, **sections):
+    def __init__(self, name, registry, reference, /, way="console", folder=None, ram=None, keys=(), **sections):
         self.family = name
         self.way = way
         files = {}
         if registry.ca:
             files["slipway/ca.crt"] = pathlib.Path(registry.ca).read_bytes()
+        paths = [f"slipway/{key.public.name}" for key in keys]
+        files |= {path: key.public.read_bytes() for path, key in zip(paths, keys)}
+        sections["trust"] = required(keys, [f"/data/{path}" for path in paths], sections.get("trust"))
         sections.setdefault("control", {"serial": "/dev/hvc0"})
         # A busy machine needs seconds to start Python on an emulated board; a crash after that is to be seen as one.
         sections.setdefault("update", {"poll_interval": 4, "stable": 12})

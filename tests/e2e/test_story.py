@@ -5,6 +5,7 @@ import re
 import pytest
 
 from device import make_device, slot
+from factory import Key, release
 from images import Images, make_registry
 
 REFERENCE = "fleet/web:stable"
@@ -18,18 +19,19 @@ def fixture_registry(tmp_path):
 
 def story(board, registry, **options):
     images = Images(board)
-    images.push("v1", registry, REFERENCE)
-    with make_device(board, registry, REFERENCE, **options) as device:
+    key = Key(registry.dir, "release")
+    release(images, "v1", registry, REFERENCE, key, 1)
+    with make_device(board, registry, REFERENCE, keys=[key], **options) as device:
         device.start()
         first = device.wait_version("v1")
         assert first["booted"] == "B", "the first update goes to the slot that was not booted"
 
-        images.push("v2", registry, REFERENCE, compression="zstd")
+        release(images, "v2", registry, REFERENCE, key, 2, compression="zstd")
         second = device.wait_version("v2")
         assert second["booted"] == "A"
         assert slot(second, "B")["version"] == "v1", "the version before is kept to go back to"
 
-        bad = images.push("v3", registry, REFERENCE)
+        bad = release(images, "v3", registry, REFERENCE, key, 3)
         device.wait_fallback()
         back = device.wait_version("v2")
         assert back["booted"] == "A"

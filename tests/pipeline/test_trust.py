@@ -46,8 +46,7 @@ class Board(SimDevice):
     pause = 0.1
 
     def __init__(self, works, keys, update=None, program=None, **trust):
-        trust = {"policy": "required", "keys": ", ".join(str(key.public) for key in keys)} | trust
-        super().__init__(works.registry, f"{works.repository}:stable", program=program, trust=trust,
+        super().__init__(works.registry, f"{works.repository}:stable", program=program, keys=keys, trust=trust,
                          update={"poll_interval": 0, "stable": 1} | (update or {}))
         self.start()
         self.wait(lambda s: True, what="an answer")

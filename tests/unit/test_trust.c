@@ -313,8 +313,8 @@ static struct trust_signed statement(const char *payload)
 }
 
 #define STATEMENT(predicate, subjects)                                                                       \
-    "{\"_type\":\"https://in-toto.io/Statement/v1\",\"predicateType\":\"" predicate "\",\"subject\":[" subjects  \
-    "],\"predicate\":{}}"
+    "{\"_type\":\"https://in-toto.io/Statement/v1\",\"predicateType\":\"" predicate                          \
+    "\",\"subject\":[" subjects "],\"predicate\":{}}"
 #define SIGN "https://sigstore.dev/cosign/sign/v1"
 #define ONE "{\"digest\":{\"sha256\":\"1111111111111111111111111111111111111111111111111111111111111111\"}}"
 
@@ -336,7 +336,8 @@ static void claims_must_fit(void **state)
     assert_claim_refused(simple(SUBJECT, "{\"version\":\"1.2\"}", "a"), ERR_SIGNATURE, "version");
     assert_claim_refused(simple(SUBJECT, "{\"version\":1.5}", "a"), ERR_FORMAT, "version");
     assert_claim_refused(simple(SUBJECT, "{\"version\":\"09\"}", "a"), ERR_SIGNATURE, "version");
-    assert_claim_refused(simple(SUBJECT, "{\"version\":\"9007199254740992\"}", "a"), ERR_SIGNATURE, "version");
+    assert_claim_refused(simple(SUBJECT, "{\"version\":\"9007199254740992\"}", "a"), ERR_SIGNATURE,
+                         "version");
     assert_claim_refused(simple(SUBJECT, "{\"version\":[]}", "a"), ERR_SIGNATURE, "version");
     assert_claim_refused(simple(SUBJECT, "{\"version\":\"1\",\"version\":\"2\"}", "a"), ERR_FORMAT, "twice");
 }
@@ -510,11 +511,16 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_keys_are_refused),    cmocka_unit_test(every_flipped_bit_is_seen),
-        cmocka_unit_test(only_the_key_that_signed),  cmocka_unit_test(forms_are_not_mixed_up),
-        cmocka_unit_test(message_is_over_the_subject), cmocka_unit_test(threshold_counts_keys),
-        cmocka_unit_test(claims_must_fit),           cmocka_unit_test(references_are_bounded),
-        cmocka_unit_test(bundles_are_read_strictly), cmocka_unit_test(notices_are_read_strictly),
+        cmocka_unit_test(wrong_keys_are_refused),
+        cmocka_unit_test(every_flipped_bit_is_seen),
+        cmocka_unit_test(only_the_key_that_signed),
+        cmocka_unit_test(forms_are_not_mixed_up),
+        cmocka_unit_test(message_is_over_the_subject),
+        cmocka_unit_test(threshold_counts_keys),
+        cmocka_unit_test(claims_must_fit),
+        cmocka_unit_test(references_are_bounded),
+        cmocka_unit_test(bundles_are_read_strictly),
+        cmocka_unit_test(notices_are_read_strictly),
         cmocka_unit_test(root_keys_are_keys),
     };
 

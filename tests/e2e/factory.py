@@ -207,3 +207,14 @@ class Factory:
         """A signed notice of Slipway's own (agent/FORMAT.md): a root or a brake."""
         text = text.encode()
         self.artifact(tag, [(NOTICE, text, {SIGNATURE: base64.b64encode(key.sign(text)).decode()}) for key in keys])
+
+
+def release(images, name, registry, reference, key, version, compression="gzip"):
+    """Push image `name`, sign it as `version`, and only then move the tag: what a board sees at its tag is signed.
+    Returns the digest."""
+    repository, _, tag = reference.partition(":")
+    works = Factory(registry, repository)
+    digest = images.push(name, registry, f"{repository}:{name}", compression)
+    works.sign(digest, key, version=version)
+    works.manifest(tag, works.get(name))
+    return digest
