@@ -9,6 +9,8 @@ from factory import Key, release
 from images import Images, make_registry
 
 REFERENCE = "fleet/web:stable"
+GZIP_PEAK_MIB = 8
+ZSTD_PEAK_MIB = 8 + 8  # the largest window, and the rest
 
 
 @pytest.fixture(name="registry")
@@ -25,11 +27,13 @@ def story(board, registry, **options):
         device.start()
         first = device.wait_version("v1")
         assert first["booted"] == "B", "the first update goes to the slot that was not booted"
+        check_peaks(first, GZIP_PEAK_MIB)
 
         release(images, "v2", registry, REFERENCE, key, 2, compression="zstd")
         second = device.wait_version("v2")
         assert second["booted"] == "A"
         assert slot(second, "B")["version"] == "v1", "the version before is kept to go back to"
+        check_peaks(second, ZSTD_PEAK_MIB)
 
         bad = release(images, "v3", registry, REFERENCE, key, 3)
         device.wait_fallback()
@@ -40,6 +44,13 @@ def story(board, registry, **options):
         assert failure["digest"] == bad
         assert failure["cause"] == "app" and "exited with code 3" in failure["text"]
         check_ways(device, board)
+
+
+def check_peaks(status, limit_mib):
+    """What all processes of the agent took during the install, as the board remembers it after its restart."""
+    peaks = {role["name"]: role["peak_kib"] for role in status["roles"]}
+    assert all(peaks.values()), f"a role that never ran: {peaks}"
+    assert sum(peaks.values()) <= limit_mib * 1024, peaks
 
 
 def check_ways(device, board):
@@ -62,4 +73,20 @@ def test_story_sim(registry):
 
 
 def test_story_armv7(registry):
-    story("qemu-armv7", registry)
+    story("qemu-armv7", registry, ram=64)
+
+
+def test_watchdog(registry):
+    """An agent that hangs on trial: the watchdog resets the board, and the boot loader goes back."""
+    board = "qemu-armv7"
+    with make_device(board, registry, REFERENCE, update={"tries": 1, "stable": 600}, agent={"watchdog": 10}) as device:
+        device.start()
+        assert device.wait(lambda s: True, 30, "an answer")["reset_cause"] != "watchdog"
+        bad = Images(board).push("v1", registry, REFERENCE)
+        trial = device.wait(lambda s: s["update"]["state"] == "trial", 120, "the trial")
+        assert trial["booted"] == "B" and trial["watchdog_s"] == 10
+        device.board.run("kill -STOP $(pidof agentd)")
+        back = device.wait(lambda s: s["booted"] == "A", 60, "the reset by the watchdog")
+        assert back["reset_cause"] == "watchdog"
+        assert slot(back, "B")["state"] == "bad"
+        assert back["last_failure"]["digest"] == bad and back["last_failure"]["cause"] == "boot"
