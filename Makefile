@@ -83,7 +83,7 @@ packages := libcurl libarchive libcjson liblz4 libzstd zlib libxxhash
 compile := $(CC) $(common) -Os -ffunction-sections -fdata-sections $(shell $(PKG_CONFIG) --cflags $(packages)) $(CFLAGS)
 # mbedTLS before 3.6 comes without a .pc file.
 link_libs := $(shell $(PKG_CONFIG) --libs $(packages)) \
-    $(or $(shell $(PKG_CONFIG) --libs mbedcrypto 2>/dev/null),-lmbedcrypto)
+    $(or $(shell $(PKG_CONFIG) --libs mbedtls mbedx509 mbedcrypto 2>/dev/null),-lmbedtls -lmbedx509 -lmbedcrypto)
 link_start := $(CC) -Wl,--gc-sections $(LDFLAGS)
 else
 include toolchain/targets.mk

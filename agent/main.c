@@ -19,6 +19,7 @@ struct arguments {
     struct digest digest;
     uint32_t media;
     uint64_t floor;
+    int64_t time_floor_s;
 };
 
 static int usage(void)
@@ -36,7 +37,7 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
     int opt;
 
     *out = (struct arguments){.conf = CONF_DEFAULT};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:")) != -1) {
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
@@ -50,6 +51,9 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             break;
         case 'm':
             out->media = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 't':
+            out->time_floor_s = strtoll(optarg, NULL, 10);
             break;
         case 'f':
             out->floor = strtoull(optarg, NULL, 10);
@@ -86,7 +90,7 @@ static int role_run(const char *role, int argc, char **argv)
         return 1;
     }
     if (strcmp(role, "fetch") == 0)
-        return fetch_main(&conf, FETCH_FD_REQUEST, FETCH_FD_BODY);
+        return fetch_main(&conf, a.time_floor_s, FETCH_FD_REQUEST, FETCH_FD_BODY);
     if (strcmp(role, "stage") == 0)
         return stage_main(&conf, a.slot, &a.digest, a.media, a.floor);
     if (strcmp(role, "decode") == 0)

@@ -24,6 +24,7 @@ enum kind {
     KIND_IMAGE,      /* host, repository and tag of struct conf_registry */
     KIND_MIRRORS,    /* char[CONF_MIRROR_MAX][CONF_HOST_MAX] */
     KIND_POLICY,     /* bool required */
+    KIND_EXPIRED,    /* bool expired_is_ok */
     KIND_KEYS,       /* char[CONF_KEY_MAX][CONF_PATH_MAX] */
     KIND_REPOSITORY, /* char[max + 1], the name of a repository, or "any" */
 };
@@ -61,6 +62,7 @@ static const struct key keys[] = {
     {"trust", "repository", NULL, KIND_REPOSITORY, AT(trust.repository), LEN(trust.repository)},
     {"trust", "min_age", "0", KIND_SECONDS, AT(trust.min_age_s), 0, 2592000},
     {"trust", "max_age", "0", KIND_SECONDS, AT(trust.max_age_s), 0, 31536000},
+    {"trust", "expired_certificate", "alarm", KIND_EXPIRED, AT(trust.expired_is_ok), 0, 0},
     {"slots", "a", NULL, KIND_TEXT, AT(slots.a), LEN(slots.a)},
     {"slots", "b", NULL, KIND_TEXT, AT(slots.b), LEN(slots.b)},
     {"slots", "kind", "tree", KIND_SLOTS, AT(slots.disk), 0, 0},
@@ -388,6 +390,8 @@ static int value_put(const struct key *k, struct conf *c, char *value, struct er
         return list_put(k, at, CONF_MIRROR_MAX, CONF_HOST_MAX, host_valid, "host[:port]", value, e);
     case KIND_POLICY:
         return bool_put(k, at, "off", "required", value, e);
+    case KIND_EXPIRED:
+        return bool_put(k, at, "refuse", "alarm", value, e);
     case KIND_KEYS:
         return list_put(k, at, CONF_KEY_MAX, CONF_PATH_MAX, path_valid, "an absolute path", value, e);
     case KIND_REPOSITORY:

@@ -49,6 +49,8 @@ struct conf_trust {
     char repository[256]; /* that a signature must name; "": the one followed; "any": none in particular */
     uint32_t min_age_s;   /* a digest is installed only so long after this device first saw it */
     uint32_t max_age_s;   /* warn when the tag has not moved for so long; 0: never */
+    bool
+        expired_is_ok; /* where signatures are required, the registry's expired certificate only raises an alarm */
 };
 
 /* [slots] */

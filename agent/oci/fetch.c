@@ -9,15 +9,17 @@
 
 static struct registry registry;
 
-static int fetch_start(const struct conf *conf, int req_fd, struct err *e)
+static int fetch_start(const struct conf *conf, int64_t time_floor_s, int req_fd, struct err *e)
 {
     int rc;
 
     registry.conf = &conf->registry;
     registry.watch_fd = req_fd;
+    registry.time.floor_s = time_floor_s;
+    registry.time.expired_is_ok = conf->trust.required && conf->trust.expired_is_ok;
     rc = auth_load(&conf->registry, &registry.auth, e);
     if (!rc)
-        rc = http_open(&conf->registry, &registry.http, e);
+        rc = http_open(&conf->registry, &registry.time, &registry.http, e);
     if (!rc)
         rc = sandbox_enter(conf->agent.worker_uid, false, e); /* names are looked up by way of /etc */
     return rc ? err_prefix(e, "fetch") : 0;
@@ -75,7 +77,7 @@ static int request_read(int req_fd, struct fetch_request *q, struct err *e)
 }
 
 /* A fault at the start is the answer to every request, so that it reaches a person. */
-int fetch_main(const struct conf *conf, int req_fd, int body_fd)
+int fetch_main(const struct conf *conf, int64_t time_floor_s, int req_fd, int body_fd)
 {
     struct err start, e;
     struct fetch_request q;
@@ -83,7 +85,7 @@ int fetch_main(const struct conf *conf, int req_fd, int body_fd)
 
     log_role("fetch");
     signal(SIGPIPE, SIG_IGN);
-    started = fetch_start(conf, req_fd, &start);
+    started = fetch_start(conf, time_floor_s, req_fd, &start);
     while (request_read(req_fd, &q, &e) == 0) {
         int rc = started ? started : serve(&q, body_fd, &e);
 

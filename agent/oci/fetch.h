@@ -41,8 +41,9 @@ struct fetch_request {
 
 struct fetch_resolved {
     struct digest digest;
-    uint32_t media; /* enum oci_media */
-    uint64_t wire;  /* bytes sent and received, HTTP head and body (not TLS) */
+    uint32_t media;    /* enum oci_media */
+    uint64_t wire;     /* bytes sent and received, HTTP head and body (not TLS) */
+    int64_t expired_s; /* when the certificate expired that was taken nevertheless; 0: it had not */
 };
 
 struct fetch_end {
@@ -51,8 +52,8 @@ struct fetch_end {
     uint64_t wire;
 };
 
-/* Role main: serve requests from req_fd on body_fd until req_fd ends. Returns the exit code. Reads the files that
+/* Role main: serve requests from req_fd on body_fd until req_fd ends. It is not earlier than time_floor_s. Returns the exit code. Reads the files that
  * the configuration names (CA, client certificate, credentials) before it gives up its privileges. */
-int fetch_main(const struct conf *conf, int req_fd, int body_fd);
+int fetch_main(const struct conf *conf, int64_t time_floor_s, int req_fd, int body_fd);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <mbedtls/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ struct http {
     CURL *easy;
     const struct conf_registry *conf;
     struct curl_blob ca, cert, key;
+    struct certificate_time *time;
     uint64_t wire;
     char message[CURL_ERROR_SIZE];
     char location[HTTP_LOCATION_MAX];
@@ -65,8 +67,27 @@ static int pem_load(const char *path, const char *what, struct curl_blob *out, s
     return 0;
 }
 
+static CURLcode on_tls(CURL *easy, void *config, void *ctx)
+{
+    (void)easy;
+    mbedtls_ssl_conf_verify(config, certificate_check, ctx);
+    return CURLE_OK;
+}
+
+/* A libcurl of another TLS library (make DEPS=system) judges dates by the clock alone. */
+static bool tls_is_mbedtls(void)
+{
+    const char *name = curl_version_info(CURLVERSION_NOW)->ssl_version;
+
+    return name && !strncmp(name, "mbedTLS", 7);
+}
+
 static void tls_set(struct http *h)
 {
+    if (tls_is_mbedtls()) {
+        curl_easy_setopt(h->easy, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+        curl_easy_setopt(h->easy, CURLOPT_SSL_CTX_DATA, h->time);
+    }
     curl_easy_setopt(h->easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(h->easy, CURLOPT_SSL_VERIFYHOST, 2L);
     curl_easy_setopt(h->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -112,13 +133,15 @@ static void options_set(struct http *h)
     }
 }
 
-int http_open(const struct conf_registry *conf, struct http **out, struct err *e)
+int http_open(const struct conf_registry *conf, struct certificate_time *when, struct http **out,
+              struct err *e)
 {
     struct http *h = &the_http;
     int rc;
 
     memset(h, 0, sizeof *h);
     h->conf = conf;
+    h->time = when;
     if (conf->proxy[0] && !IS_ENABLED(CONFIG_HTTP_PROXY))
         return err_set(e, ERR_UNSUPPORTED, "proxy: not in this build");
     rc = pem_load(conf->ca, "ca", &h->ca, e);
@@ -279,17 +302,26 @@ static int code_of(CURLcode rc)
 /* A certificate is judged by the board's clock, which may be the one that is wrong. */
 static int certificate_time_error(struct http *h, const char *text)
 {
-    time_t now = time(NULL);
+    time_t now = certificate_now(h->time);
     struct tm day;
     char today[16] = "?";
 
     if (gmtime_r(&now, &day))
         strftime(today, sizeof today, "%Y-%m-%d", &day);
-    return err_set(h->e, ERR_TLS, "%s; the board's clock says %s", text, today);
+    return err_set(h->e, ERR_TLS, "%s; %s %s", text,
+                   now > time(NULL) ? "the board's clock is wrong, but it is not before"
+                                    : "the board's clock says",
+                   today);
 }
 
 static int tls_error(struct http *h, const char *text)
 {
+    char fault[160];
+
+    if (h->time->bad) {
+        certificate_fault(h->time, fault, sizeof fault);
+        text = fault;
+    }
     if (!h->ca.data)
         return err_set(h->e, ERR_TLS, "no `ca` is configured, so no certificate is trusted: %s", text);
     if (strstr(text, "expired") || strstr(text, "future"))
@@ -440,6 +472,7 @@ int http_run(struct http *h, const struct http_request *q, struct http_reply *re
     bool moved = false;
 
     *transient = false;
+    h->time->bad = 0;
     h->q = q;
     h->reply = reply;
     h->e = e;

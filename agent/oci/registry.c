@@ -302,7 +302,10 @@ int registry_resolve(struct registry *r, struct fetch_resolved *out, struct err 
     }
     if (rc)
         return rc;
-    *out = (struct fetch_resolved){.digest = a.digest, .media = a.media, .wire = http_wire(r->http) - wire};
+    *out = (struct fetch_resolved){.digest = a.digest,
+                                   .media = a.media,
+                                   .wire = http_wire(r->http) - wire,
+                                   .expired_s = r->time.expired_s};
     return 0;
 }
 

@@ -12,6 +12,7 @@
 struct registry {
     const struct conf_registry *conf;
     struct http *http;
+    struct certificate_time time;
     struct auth auth;
     int watch_fd; /* pauses end when the other end of this is closed */
 };

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "base/log.h"
+#include "base/version.h"
 #include "update/activate.h"
 
 #define FIRST_POLL_MAX_S 10
@@ -79,6 +80,26 @@ static void failure_record(struct machine *m, const char *event, const struct er
     f->digest = *tag;
     log_error("%s: %s", event, cause->text);
     event_note_of(m, event, slot, tag, cause);
+}
+
+/* --- time ------------------------------------------------------------------------------------------------------- */
+
+/* Boards without a battery start in 1970, but it is never earlier than the floor. */
+static void time_floor_raise(struct machine *m, int64_t to_s)
+{
+    struct state_trust *t = &m->store.trust;
+
+    if (to_s > t->time_floor_s)
+        t->time_floor_s = to_s;
+    if (t->time_floor_s > m->worker.time_floor_s)
+        m->worker.time_floor_s = t->time_floor_s;
+}
+
+static int64_t time_now_s(const struct machine *m)
+{
+    int64_t clock = board.clock->wall_s();
+
+    return clock > m->worker.time_floor_s ? clock : m->worker.time_floor_s;
 }
 
 /* --- polling ------------------------------------------------------------------------------------------------------ */
@@ -238,7 +259,7 @@ static void sight_note(struct machine *m)
     if (!sight_wanted(m) || digest_compare(&t->seen, &m->tag.digest) == VERDICT_MATCH)
         return;
     t->seen = m->tag.digest;
-    t->seen_s = board.clock->wall_s();
+    t->seen_s = time_now_s(m);
     m->seen_ms = board.clock->boot_ms();
     if (state_trust_save(&m->store, &e) < 0)
         log_error("%s", e.text);
@@ -247,7 +268,7 @@ static void sight_note(struct machine *m)
 /* By the clock that can't be set while agentd has been running since, and by the wall's otherwise. */
 static uint64_t sight_age_s(const struct machine *m)
 {
-    int64_t now = board.clock->wall_s();
+    int64_t now = time_now_s(m);
 
     if (m->seen_ms)
         return (board.clock->boot_ms() - m->seen_ms) / 1000;
@@ -282,6 +303,9 @@ static enum machine_state act_resolved(struct machine *m)
     m->waiting = (struct err){0};
     m->polled_s = board.clock->wall_s();
     sight_note(m);
+    if (m->tag.expired_s)
+        log_warning(
+            "ALARM: the registry's certificate has expired: renew it. Images are signed, so updates go on");
     if (is_frozen(m))
         log_warning("the tag has not moved for %llu s (max_age)", (unsigned long long)sight_age_s(m));
     if (wanted && (m->asked || !is_too_young(m))) {
@@ -326,6 +350,7 @@ static enum machine_state act_installed(struct machine *m)
     memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
     m->store.trust.slot_version[slot] = d->trust_version;
+    time_floor_raise(m, d->signed_s);
     if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_trust_save(&m->store, &m->cause) < 0 ||
         state_save(&m->store, &m->cause) < 0 ||
         activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
@@ -349,16 +374,16 @@ static enum machine_state act_restart(struct machine *m)
 
 /* --- trial -------------------------------------------------------------------------------------------------------- */
 
-/* What has proven itself is what the device does not go back under. Kept before the trial's end is: a cut between the
+/* What has proven itself is what the device does not go back under, and it is not earlier than now. Kept before the trial's end is: a cut between the
  * two confirms again. */
 static void floor_raise(struct machine *m)
 {
     struct state_trust *t = &m->store.trust;
     struct err e;
 
-    if (t->slot_version[m->booted] <= t->floor)
-        return;
-    t->floor = t->slot_version[m->booted];
+    if (t->slot_version[m->booted] > t->floor)
+        t->floor = t->slot_version[m->booted];
+    time_floor_raise(m, board.clock->wall_s());
     if (state_trust_save(&m->store, &e) < 0)
         log_error("%s", e.text);
 }
@@ -646,6 +671,8 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     state_open(&m->store, board.store, conf->agent.state_dir);
     history_open(&m->history, board.store, conf->agent.state_dir);
     worker_init(&m->worker, loop, conf_path, &owner);
+    m->worker.time_floor_s = SLIPWAY_RELEASED_S;
+    time_floor_raise(m, 0);
     memcpy(m->worker.peak_kib, m->store.state.peak_kib, sizeof m->worker.peak_kib);
     app_init(&m->app, loop, &conf->app, conf->update.stable_s, CONFIG_APP_CRASH_BUDGET, on_app, m);
     rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
@@ -756,6 +783,11 @@ static void detail_fill(const struct machine *m, struct status *out)
         snprintf(out->detail, sizeof out->detail, "poll failed: %s", m->poll_cause.text);
     else if (m->state == MACHINE_IDLE && m->waiting.code)
         snprintf(out->detail, sizeof out->detail, "waiting: %s", m->waiting.text);
+    else if (m->state == MACHINE_IDLE && m->tag.expired_s)
+        snprintf(out->detail, sizeof out->detail,
+                 "ALARM: the registry's certificate expired %lld days ago: renew it (updates go on, they are "
+                 "signed)",
+                 (long long)((time_now_s(m) - m->tag.expired_s) / 86400));
     else if (m->state == MACHINE_IDLE && is_frozen(m))
         snprintf(out->detail, sizeof out->detail, "the tag has not moved for %llu h, longer than max_age",
                  (unsigned long long)sight_age_s(m) / 3600);

@@ -275,13 +275,15 @@ static int started(struct worker *w, int rc, int report_fd, const struct err *e)
 int worker_poll(struct worker *w, struct err *e)
 {
     enum { REQUEST, BODY, PIPE_CNT };
-    char *argv[] = {"slipway", "fetch", "-c", (char *)(uintptr_t)w->conf_path, NULL};
+    char time_text[24];
+    char *argv[] = {"slipway", "fetch", "-c", (char *)(uintptr_t)w->conf_path, "-t", time_text, NULL};
     struct fetch_request request = {.kind = FETCH_RESOLVE};
     int p[PIPE_CNT][2];
     int rc = pipes_open(p, PIPE_CNT, e);
 
     if (rc < 0)
         return rc;
+    snprintf(time_text, sizeof time_text, "%" PRId64, w->time_floor_s);
     rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, argv, e);
     close(p[REQUEST][0]);
     close(p[BODY][1]);
@@ -305,8 +307,8 @@ int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *dige
 {
     enum { REQUEST, BODY, RAW, ENTRIES, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
-    char digest_text[DIGEST_TEXT_LEN], media_text[12], floor_text[24];
-    char *fetch[] = {"slipway", "fetch", "-c", conf, NULL};
+    char digest_text[DIGEST_TEXT_LEN], media_text[12], floor_text[24], time_text[24];
+    char *fetch[] = {"slipway", "fetch", "-c", conf, "-t", time_text, NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
     char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
     char *stage[] = {"slipway", "stage",     "-c", conf,       "-s", slot == SLOT_A ? "A" : "B",
@@ -324,6 +326,7 @@ int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *dige
     }
     digest_format(digest, digest_text);
     snprintf(media_text, sizeof media_text, "%u", media);
+    snprintf(time_text, sizeof time_text, "%" PRId64, w->time_floor_s);
     snprintf(floor_text, sizeof floor_text, "%" PRIu64, floor);
     rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, fetch, e);
     if (rc == 0)

@@ -38,6 +38,7 @@ struct worker {
     struct loop *loop;
     const char *conf_path;
     struct worker_owner owner;
+    int64_t time_floor_s;        /* it is not earlier than this; kept by the owner */
     pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
     int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
     int request_fd;              /* to fetch in a poll; -1 */

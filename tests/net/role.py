@@ -28,13 +28,13 @@ class FetchError(Exception):
 
 
 class Fetch:
-    """A running fetch role, configured for `image`, with more lines for [registry]."""
+    """A running fetch role, configured for `image`, with more lines for [registry]. It is not before `time_floor`."""
 
-    def __init__(self, folder, image, *lines):
+    def __init__(self, folder, image, *lines, trust=("policy = off",), time_floor=0):
         folder = pathlib.Path(folder)
         folder.chmod(0o755)
         conf = folder / "agent.conf"
-        conf.write_text("\n".join(["[trust]", "policy = off", "[registry]", f"image = {image}", *lines]) + "\n")
+        conf.write_text("\n".join(["[trust]", *trust, "[registry]", f"image = {image}", *lines]) + "\n")
         ours_request, ours_body = os.pipe(), os.pipe()
         theirs = (ours_request[0], ours_body[1])
 
@@ -45,7 +45,7 @@ class Fetch:
                 os.dup2(fd, 3 + n)
 
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with,subprocess-popen-preexec-fn
-            [PROGRAM, "fetch", "-c", str(conf)], preexec_fn=place, close_fds=False, stdin=subprocess.DEVNULL,
+            [PROGRAM, "fetch", "-c", str(conf), "-t", str(int(time_floor))], preexec_fn=place, close_fds=False, stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE)
         for fd in theirs:
             os.close(fd)
@@ -76,7 +76,7 @@ class Fetch:
     def resolve(self):
         """Returns (digest, media type)."""
         payload, _ = self._ask(RESOLVE, "0" * 64, 0, 0, FRAME_RESOLVED)
-        digest, media, self.wire = struct.unpack("=32sI4xQ" if len(payload) == 48 else "=32sIQ", payload)
+        digest, media, self.wire, self.expired = struct.unpack("=32sI4xQq", payload)
         return "sha256:" + digest.hex(), MEDIA.get(media)
 
     def manifest(self, digest, size=262144):

@@ -26,9 +26,9 @@ def fixture_run(tmp_path):
     """Starts fetch against a server, with more lines for its configuration."""
     running = []
 
-    def start(server, *lines, plain=True):
+    def start(server, *lines, plain=True, **options):
         tmp_path.chmod(0o755)
-        running.append(Fetch(tmp_path, f"{server.host}/app/web:t", *([PLAIN] if plain else []), *lines))
+        running.append(Fetch(tmp_path, f"{server.host}/app/web:t", *([PLAIN] if plain else []), *lines, **options))
         return running[-1]
 
     yield start
@@ -477,6 +477,39 @@ def test_tls_certificate(run, certs, name, word):
         error = refused(lambda: blob(run(server, f"ca = {certs}/ca.crt", plain=False)), "tls")
         assert word.lower() in error.text.lower()
         assert not server.seen
+
+
+SIGNED = ("keys = /release.pem",)
+DAY = 86400
+
+
+def test_tls_expired_but_signed(run, certs):
+    """What is sent is signed, so an old certificate is said aloud and strands nobody, unless that is asked for."""
+    with tls_server(certs, "expired", lambda r: r.answer(Content_Type=OCI, Docker_Content_Digest=DIGEST,
+                                                         length=9
+                                                         )) as server:
+        fetch = run(server, f"ca = {certs}/ca.crt", plain=False, trust=SIGNED)
+        fetch.resolve()
+        assert time.strftime("%Y-%m-%d", time.gmtime(fetch.expired)) == "2020-02-01"
+        strict = run(server, f"ca = {certs}/ca.crt", plain=False, trust=(*SIGNED, "expired_certificate = refuse"))
+        refused(strict.resolve, "tls", "expired")
+    for name in "other", "foreign":  # nothing else is forgiven
+        with tls_server(certs, name) as server:
+            refused(run(server, f"ca = {certs}/ca.crt", plain=False, trust=SIGNED).resolve, "tls")
+
+
+def test_tls_time_is_not_before_the_floor(run, certs):
+    with tls_server(certs, "good") as server:
+        fetch = run(server, f"ca = {certs}/ca.crt", plain=False, time_floor=time.time() + 400 * DAY)
+        error = refused(lambda: blob(fetch), "tls", "expired")
+        assert time.strftime("%Y-%m-%d", time.gmtime(time.time() + 400 * DAY)) in error.text
+
+
+def test_tls_begins_later(run, certs):
+    """Refused by a clock that may be right; taken where the clock is plainly wrong."""
+    with tls_server(certs, "later") as server:
+        refused(lambda: blob(run(server, f"ca = {certs}/ca.crt", plain=False)), "tls", "future")
+        assert blob(run(server, f"ca = {certs}/ca.crt", plain=False, time_floor=time.time() + DAY)) == BLOB
 
 
 def test_tls_without_ca(run, certs):

@@ -238,6 +238,19 @@ def test_cosign_verifies_what_the_factory_signs(works, cosign, keys):
            f"{works.registry.host}/{works.repository}@{digest}")
 
 
+def test_the_five_lines_of_the_readme(works, tmp_path):
+    text = (TOP / "agent" / "trust" / "README.md").read_text()
+    lines = text.partition("```sh\n")[2].partition("```")[0]
+    assert len(lines.splitlines()) == 5
+    key = Key(tmp_path, "release")
+    (tmp_path / ".curlrc").write_text(f"cacert = {works.registry.ca}\n")
+    subprocess.run(["sh", "-euc", lines], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL, env=dict(
+        os.environ, HOME=str(tmp_path), REGISTRY=works.registry.host, REPOSITORY=works.repository, VERSION="1",
+        DIGEST=push(works)))
+    with Board(works, [key]) as board:
+        board.installs("v1")
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
