@@ -28,7 +28,7 @@ static int sim_open(const char *place, bool writable, int *fd, uint64_t *size, s
 
 static int sim_sync(int fd, struct err *e)
 {
-    if (fault_point("disk.sync") != 0 || IO_RETRY(fsync(fd)) != 0)
+    if (fault_point("disk.sync") != 0 || fault_flip(fd) != 0 || IO_RETRY(fsync(fd)) != 0)
         return err_errno(e, "fsync");
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     return 0;

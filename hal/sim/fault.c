@@ -12,7 +12,7 @@
 
 static struct {
     bool ready;
-    unsigned long count, cut, eio, enospc;
+    unsigned long count, cut, eio, enospc, flip;
     int log_fd;
 } sim;
 
@@ -32,6 +32,7 @@ void fault_reset(void)
     sim.cut = number_from("SLIPWAY_SIM_CUT");
     sim.eio = number_from("SLIPWAY_SIM_EIO");
     sim.enospc = number_from("SLIPWAY_SIM_ENOSPC");
+    sim.flip = number_from("SLIPWAY_SIM_FLIP");
     sim.log_fd = log != NULL ? open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
 }
 
@@ -48,6 +49,16 @@ int fault_point(const char *op)
         return 0;
     errno = sim.count == sim.eio ? EIO : ENOSPC;
     return -1;
+}
+
+int fault_flip(int fd)
+{
+    unsigned char c;
+
+    if (sim.count != sim.flip || io_pread_full(fd, &c, 1, 0) != 1)
+        return 0;
+    c ^= 1;
+    return io_pwrite_full(fd, &c, 1, 0);
 }
 
 unsigned long fault_count(void)

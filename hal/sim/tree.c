@@ -51,6 +51,8 @@ static int sim_reopen(int dir_fd, const char *name, int *file_fd, struct err *e)
 static int sim_settle(int dir_fd, const char *name, int file_fd, const struct node *n, struct err *e)
 {
     FAULT("tree.settle");
+    if (file_fd >= 0 && fault_flip(file_fd) != 0)
+        return err_errno(e, "flip");
     return tree_posix_settle(dir_fd, name, file_fd, n, e);
 }
 

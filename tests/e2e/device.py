@@ -72,7 +72,7 @@ class Device:
             time.sleep(self.pause)
         raise DeviceError(f"{what} did not come in {timeout * PATIENCE:.0f} s; last seen: {json.dumps(seen)}\n{self.log_tail()}")
 
-    def wait_installed(self, timeout=60):
+    def wait_installed(self, timeout=20):
         """Have a factory-fresh device look for its first image, and wait until that is in slot B and booted, or refused."""
         self.wait(lambda s: True, 20, "an answer")
         self.agentctl("update")

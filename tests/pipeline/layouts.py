@@ -38,22 +38,22 @@ CODECS = {  # name: (suffix of the media type, function)
 
 
 class Layout:
-    """`layers` are tars (bytes or paths), the lowest first. `source` is what skopeo calls the image."""
+    """`layers` are tars (bytes or paths), the lowest first. `source` is what skopeo calls the image. `diff_ids` are the
+    true ones unless given."""
 
-    def __init__(self, folder, layers, compress=CODECS["gzip"], config=None, platform=("amd64", "")):
+    def __init__(self, folder, layers, compress=CODECS["gzip"], config=None, diff_ids=None):
         self.dir = pathlib.Path(folder)
         self.blobs = self.dir / "blobs" / "sha256"
         self.blobs.mkdir(parents=True)
         self.source = f"oci:{self.dir}:image"
         suffix, pack = compress
-        diff_ids, descriptors = [], []
+        true_ids, descriptors = [], []
         for tar in layers:
             tar = tar if isinstance(tar, bytes) else pathlib.Path(tar).read_bytes()
-            diff_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
+            true_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
             descriptors.append(self.blob(LAYER + suffix, pack(tar)))
-        arch, variant = platform
-        document = {"os": "linux", "architecture": arch, "config": config or {},
-                    "rootfs": {"type": "layers", "diff_ids": diff_ids}} | ({"variant": variant} if variant else {})
+        document = {"os": "linux", "architecture": "amd64", "config": config or {},
+                    "rootfs": {"type": "layers", "diff_ids": diff_ids or true_ids}}
         image = self.blob("application/vnd.oci.image.config.v1+json", json.dumps(document).encode())
         media = "application/vnd.oci.image.manifest.v1+json"
         manifest = self.blob(media, json.dumps({

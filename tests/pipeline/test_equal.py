@@ -23,7 +23,7 @@ from tree import differences, scan
 
 REFERENCE = "fleet/web:stable"
 CONFIG = {"Entrypoint": ["/bin/sleep", "1000"], "Labels": {"org.opencontainers.image.version": "1"}}
-BIG_PACKAGES = "base-files base-passwd coreutils dash python3 nodejs perl git mono-runtime gcc"
+BIG_PACKAGES = "base-files base-passwd coreutils dash python3 nodejs perl git tzdata ncurses-term vim-runtime mono-runtime"
 
 
 @pytest.fixture(name="registry", scope="module")
