@@ -72,10 +72,21 @@ static int copy_write(struct record *r, int copy, uint32_t sequence, const void 
     return r->store->write(r->dir, r->name, copy, image, sizeof(h) + r->len, e);
 }
 
+/* Make the other copy the same as the newest one, byte for byte: the payload may be longer than this agent knows. */
+static void other_mend(const struct record *r)
+{
+    struct err e;
+    ssize_t n = r->store->read(r->dir, r->name, r->newest, image, sizeof(image), &e);
+
+    if (n < 0 || r->store->write(r->dir, r->name, 1 - r->newest, image, (size_t)n, &e) < 0)
+        log_warning("record %s: %s", r->name, e.text);
+}
+
 int record_load(struct record *r, void *payload, struct err *e)
 {
     struct err why[STORE_COPIES] = {{0}};
     enum copy_state state[STORE_COPIES];
+    uint32_t sequence[STORE_COPIES] = {0};
 
     ASSERT(r->len <= RECORD_PAYLOAD_MAX);
     memset(payload, 0, r->len);
@@ -83,51 +94,51 @@ int record_load(struct record *r, void *payload, struct err *e)
     r->sequence = 0;
     r->copies_good = 0;
     for (int i = 0; i < STORE_COPIES; i++) {
-        uint32_t sequence = 0, len = 0;
+        uint32_t len = 0;
 
-        state[i] = copy_read(r, i, &sequence, &len, &why[i]);
+        state[i] = copy_read(r, i, &sequence[i], &len, &why[i]);
+        if (state[i] == COPY_NONE)
+            err_set(&why[i], ERR_ABSENT, "absent");
         if (state[i] != COPY_GOOD)
             continue;
         r->copies_good++;
-        if (r->newest >= 0 && (int32_t)(sequence - r->sequence) <= 0)
+        if (r->newest >= 0 && (int32_t)(sequence[i] - r->sequence) <= 0)
             continue;
         r->newest = i;
-        r->sequence = sequence;
+        r->sequence = sequence[i];
         memset(payload, 0, r->len);
         memcpy(payload, image + sizeof(struct record_head), len < r->len ? len : r->len);
     }
-    if (r->newest < 0 && state[0] == COPY_NONE && state[1] == COPY_NONE)
+    if (r->newest < 0 && state[1] == COPY_NONE) {
+        /* copy 1 comes second: without it there never was a save that returned */
+        if (state[0] != COPY_NONE)
+            log_warning("record %s: copy 0: %s; its first save was cut", r->name, why[0].text);
         return 0;
-    if (r->newest < 0)
-        return err_set(e, ERR_FORMAT, "record %s: copy 0: %s; copy 1: %s", r->name,
-                       state[0] == COPY_BAD ? why[0].text : "absent",
-                       state[1] == COPY_BAD ? why[1].text : "absent");
-    if (r->copies_good < STORE_COPIES) {
-        int bad = 1 - r->newest;
-        struct err failed;
-
-        log_warning("record %s: copy %d: %s; writing it anew", r->name, bad,
-                    state[bad] == COPY_BAD ? why[bad].text : "absent");
-        if (record_save(r, payload, &failed) < 0)
-            log_warning("%s", failed.text);
     }
+    if (r->newest < 0)
+        return err_set(e, ERR_FORMAT, "record %s: copy 0: %s; copy 1: %s", r->name, why[0].text, why[1].text);
+    if (r->copies_good < STORE_COPIES)
+        log_warning("record %s: copy %d: %s; writing it anew", r->name, 1 - r->newest,
+                    why[1 - r->newest].text);
+    if (r->copies_good < STORE_COPIES || sequence[0] != sequence[1])
+        other_mend(r);
     return 1;
 }
 
-/* The very first save writes both copies, so that one that is missing later was lost. */
 int record_save(struct record *r, const void *payload, struct err *e)
 {
-    int first = r->newest < 0;
-    int to = first ? 0 : 1 - r->newest;
+    int to = r->newest < 0 ? 0 : 1 - r->newest;
+    struct err late;
     int rc;
 
     ASSERT(r->len <= RECORD_PAYLOAD_MAX);
     rc = copy_write(r, to, r->sequence + 1, payload, e);
-    if (rc == 0) {
-        r->newest = to;
-        r->sequence++;
-    }
-    if (rc == 0 && first)
-        rc = copy_write(r, 1, r->sequence, payload, e);
-    return rc < 0 ? err_prefix(e, "record %s", r->name) : 0;
+    if (rc < 0)
+        return err_prefix(e, "record %s", r->name);
+    r->newest = to;
+    r->sequence++;
+    /* it is saved; the next start, or the next save, tries the other one again */
+    if (copy_write(r, 1 - to, r->sequence, payload, &late) < 0)
+        log_warning("record %s: %s", r->name, late.text);
+    return 0;
 }

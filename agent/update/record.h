@@ -2,7 +2,8 @@
  *
  *     struct record_head | payload (host order: a record never leaves its device)
  *
- * save() overwrites the older copy, so a cut at any moment leaves at least the other one whole.
+ * save() writes one copy and then the other. A cut at any moment leaves one of them whole; and once save() has returned,
+ * a copy that goes bad takes nothing back: the other one is as new.
  *
  * Two agents of different age share the records of a board: the new one on trial reads what the old one wrote, and the
  * old one what the new one did, after a fall-back. So a payload grows at its end only: what a shorter one lacks reads as
@@ -30,8 +31,9 @@ struct record {
     int copies_good;   /* as load() found them: below 2 means one was torn or lost */
 };
 
-/* Read the newest good copy into payload (r->len bytes). Returns 1, or 0 when there is none yet (payload zeroed),
- * or ERR_FORMAT when copies exist but none is good; payload is zeroed then, too. Repairs a bad copy. */
+/* Read the newest good copy into payload (r->len bytes). Returns 1, or 0 when there is none yet (payload zeroed; a
+ * first save that was cut counts as none), or ERR_FORMAT when both copies exist but none is good; payload is zeroed
+ * then, too. Repairs a copy that is bad or behind. */
 int record_load(struct record *r, void *payload, struct err *e);
 int record_save(struct record *r, const void *payload, struct err *e);
 
