@@ -1,10 +1,12 @@
 #include "update/activate.h"
 
-static int load(const struct board *b, struct bootrec *r, struct err *e)
+/* *whole: every copy is good. */
+static int load(const struct board *b, struct bootrec *r, bool *whole, struct err *e)
 {
     struct bootrec_health health;
     int rc = b->bootrec->load(b->bootrec_arg, r, &health, e);
 
+    *whole = rc == 0 && health.copies_good == b->bootrec->caps.copies;
     return rc < 0 ? err_prefix(e, "boot record") : 0;
 }
 
@@ -18,9 +20,10 @@ static int store(const struct board *b, const struct bootrec *r, struct err *e)
 int activate_disarm(const struct board *b, enum slot_id slot, struct err *e)
 {
     struct bootrec r;
-    int rc = load(b, &r, e);
+    bool whole;
+    int rc = load(b, &r, &whole, e);
 
-    if (rc < 0 || (r.left[slot] == 0 && r.first == slot_other(slot)))
+    if (rc < 0 || (whole && r.left[slot] == 0 && r.first == slot_other(slot)))
         return rc;
     r.first = slot_other(slot);
     r.left[slot] = 0;
@@ -30,7 +33,8 @@ int activate_disarm(const struct board *b, enum slot_id slot, struct err *e)
 int activate_arm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
 {
     struct bootrec r;
-    int rc = load(b, &r, e);
+    bool whole;
+    int rc = load(b, &r, &whole, e);
 
     if (rc < 0)
         return rc;
@@ -43,9 +47,10 @@ int activate_arm(const struct board *b, enum slot_id slot, uint8_t tries, struct
 int activate_confirm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
 {
     struct bootrec r;
-    int rc = load(b, &r, e);
+    bool whole;
+    int rc = load(b, &r, &whole, e);
 
-    if (rc < 0 || (r.first == slot && r.left[slot] == tries))
+    if (rc < 0 || (whole && r.first == slot && r.left[slot] == tries))
         return rc;
     r.first = slot;
     r.left[slot] = tries;
@@ -55,7 +60,8 @@ int activate_confirm(const struct board *b, enum slot_id slot, uint8_t tries, st
 int activate_roll_back(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
 {
     struct bootrec r;
-    int rc = load(b, &r, e);
+    bool whole;
+    int rc = load(b, &r, &whole, e);
 
     if (rc < 0)
         return rc;

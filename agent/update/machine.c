@@ -230,14 +230,14 @@ static int slot_mark(struct machine *m, struct err *e)
 {
     enum slot_id slot = slot_other(m->booted);
     struct slot_record *s = &m->store.slots[slot];
-    int rc;
+    int rc = activate_disarm(&board, slot, e);
 
+    if (rc < 0)
+        return rc;
     memset(s, 0, sizeof *s);
     s->condition = SLOT_WRITING;
     s->tag = m->tag.digest;
     rc = state_slot_save(&m->store, slot, e);
-    if (rc == 0)
-        rc = activate_disarm(&board, slot, e);
     if (rc == 0)
         log_info("installing into slot %c", 'A' + (int)slot);
     return rc;
@@ -332,6 +332,18 @@ static enum machine_state reboot_begin(struct machine *m)
     return m->state;
 }
 
+/* A store that failed may have changed the boot record all the same. When that can't be undone either, the trial stays
+ * pending: whichever slot starts next, it is not taken for confirmed. */
+static void arm_undo(struct machine *m, enum slot_id slot)
+{
+    struct err e;
+
+    if (activate_disarm(&board, slot, &e) == 0)
+        m->store.state.trial_slot = 0;
+    else
+        log_error("%s", e.text);
+}
+
 /* The slot holds the image and was read back. Order matters: first remember, then arm, so that a cut between the two
  * finds a verified slot and only has to arm it again. */
 static enum machine_state act_installed(struct machine *m)
@@ -354,7 +366,7 @@ static enum machine_state act_installed(struct machine *m)
     if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_trust_save(&m->store, &m->cause) < 0 ||
         state_save(&m->store, &m->cause) < 0 ||
         activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
-        m->store.state.trial_slot = 0;
+        arm_undo(m, slot);
         return install_failed(m);
     }
     log_info("slot %c is verified and armed: %s", 'A' + (int)slot, s->version);
@@ -392,6 +404,7 @@ static enum machine_state act_confirm(struct machine *m)
 {
     if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         failure_record(m, "confirm", &m->cause, m->booted, &booted_slot(m)->tag);
+        loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
         return MACHINE_TRIAL;
     }
     floor_raise(m);
@@ -586,8 +599,26 @@ static void health_due(void *ctx)
 
 /* --- start -------------------------------------------------------------------------------------------------------- */
 
-/* A version was armed, but the other slot is running: either it was never started (a cut before the boot record
- * changed), or the boot loader used up its tries. */
+/* A trial is pending, but was never armed: a cut or a failure came between. What is armed must be whole; and a trial
+ * whose failure could not be remembered might be repeated for ever. */
+static int trial_resume(struct machine *m, enum slot_id slot, struct err *e)
+{
+    uint8_t tries = (uint8_t)m->conf->update.tries;
+    bool whole = m->store.slots[slot].condition == SLOT_GOOD;
+
+    m->store.state.trial_slot = whole ? 1 + (uint32_t)slot : 0;
+    if (state_save(&m->store, e) < 0)
+        log_error("slot %c is not armed: %s", 'A' + (int)slot, e->text);
+    else if (whole) {
+        log_info("slot %c was verified but not armed: arming it now", 'A' + (int)slot);
+        m->state = MACHINE_REBOOTING;
+        return activate_arm(&board, slot, tries, e);
+    }
+    return activate_confirm(&board, m->booted, tries, e);
+}
+
+/* A version was armed, but the other slot is running: either it was never started, or the boot loader used up its
+ * tries. */
 static int trial_missed(struct machine *m, struct err *e)
 {
     enum slot_id slot = slot_other(m->booted);
@@ -597,12 +628,8 @@ static int trial_missed(struct machine *m, struct err *e)
 
     if (rc < 0)
         return rc;
-    if (r.first != slot) {
-        log_info("slot %c was verified but not armed: arming it now", 'A' + (int)slot);
-        rc = activate_arm(&board, slot, (uint8_t)m->conf->update.tries, e);
-        m->state = MACHINE_REBOOTING;
-        return rc;
-    }
+    if (r.first != slot)
+        return trial_resume(m, slot, e);
     err_set(&m->cause, ERR_BOOT,
             "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
             'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
