@@ -1,7 +1,8 @@
 /* Port: the boot record, which the boot loader reads to choose a slot and counts down.
  *
  * The boot loader's side of the contract (boards/CHECKLIST.md): take the first slot in order that has tries left,
- * take one off its tries, store that, start it. Only agent/update/activate.c calls store().
+ * take one off its tries, store that, start it. When it has used up all tries it starts over with the slots that had
+ * some at the last store(); one that store() gave none is never started. Only agent/update/activate.c calls store().
  */
 #ifndef SLIPWAY_HAL_BOOTREC_H
 #define SLIPWAY_HAL_BOOTREC_H

@@ -5,8 +5,8 @@
 #
 # The names and their meaning are RAUC's. The count is stored before the slot is touched, so whatever happens from here
 # on - no kernel in the slot, a panic, a hang that a watchdog ends - has cost a try. The agent gives the tries back when
-# the system proved healthy. When no slot has any left, all counts start again from the defaults: a board that can't
-# boot at all keeps trying, A first.
+# the system proved healthy. When no slot has any left, all that BOOT_ORDER names start again at 3: a board that can't
+# boot at all keeps trying. A slot that is not named is never started: the agent takes out what it is writing to.
 #
 # @START@ comes from the board's image.conf. hush of U-Boot: no `test && a || b`, it loses the value.
 
@@ -35,7 +35,6 @@ done
 
 if test -z "${slot}"; then
 	echo "no slot has tries left: all start again"
-	setenv BOOT_ORDER "A B"
 	setenv BOOT_A_LEFT 3
 	setenv BOOT_B_LEFT 3
 	saveenv

@@ -71,9 +71,13 @@ static int uboot_load(const void *arg, struct bootrec *out, struct bootrec_healt
     return 0;
 }
 
+/* A slot without tries is not named: the script gives all that are named new tries when none has any left, and this one
+ * may be half written. */
 static int record_set(struct uboot_env *env, const struct bootrec *r, struct err *e)
 {
-    int rc = uboot_env_set(env, "BOOT_ORDER", r->first == SLOT_A ? "A B" : "B A", e);
+    static const char *const orders[SLOT_CNT][2] = {{"A", "A B"}, {"B", "B A"}};
+    bool both = r->left[r->first == SLOT_A ? SLOT_B : SLOT_A] > 0;
+    int rc = uboot_env_set(env, "BOOT_ORDER", orders[r->first][both], e);
 
     for (int i = 0; i < SLOT_CNT && rc == 0; i++) {
         const char digit[2] = {(char)('0' + r->left[i]), 0};

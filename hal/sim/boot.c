@@ -1,4 +1,4 @@
-/* boards/common/boot.cmd in C, and the power switch. */
+/* Power-on, as boards/common/boot.cmd does it (sim_bootenv_take), and the power switch. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "hal/sim/sim.h"
 
-#define TRIES 3
 #define ARGS_MAX 64
 
 static int booted_tell(enum slot_id slot, struct err *e)
@@ -34,36 +33,17 @@ static int booted_tell(enum slot_id slot, struct err *e)
     return rc;
 }
 
-/* No slot has tries left: the script sets its defaults and resets, so A is what starts. */
-static enum slot_id slot_choose(struct bootrec *r)
-{
-    enum slot_id slot = r->first;
-
-    if (r->left[SLOT_A] == 0 && r->left[SLOT_B] == 0)
-        *r = (struct bootrec){SLOT_A, {TRIES, TRIES}}, slot = SLOT_A;
-    else if (r->left[slot] == 0)
-        slot = slot == SLOT_A ? SLOT_B : SLOT_A;
-    r->left[slot]--;
-    return slot;
-}
-
 int sim_boot(enum slot_id *out, struct err *e)
 {
-    struct bootrec_health health;
-    struct bootrec r;
-    int rc = bootrec_sim.load(NULL, &r, &health, e);
+    int rc = sim_bootenv_take(out, e);
 
     /* As U-Boot does without a good copy: its default environment, which saveenv then stores. */
     if (rc == ERR_BOOT) {
         log_info("sim: %s; starting from defaults", e->text);
         rc = sim_bootenv_make(e);
         if (rc == 0)
-            rc = bootrec_sim.load(NULL, &r, &health, e);
+            rc = sim_bootenv_take(out, e);
     }
-    if (rc < 0)
-        return rc;
-    *out = slot_choose(&r);
-    rc = bootrec_sim.store(NULL, &r, e);
     return rc < 0 ? rc : booted_tell(*out, e);
 }
 

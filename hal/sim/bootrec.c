@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -13,6 +14,7 @@
 
 #define COPY_SIZE 0x4000
 #define COPY_GAP 0x10000
+#define TRIES 3
 
 struct sim_env {
     char file[512];
@@ -58,12 +60,13 @@ static int tear_older(const struct uboot_env_place *p, struct err *e)
     return rc;
 }
 
-static int sim_store(const void *arg, const struct bootrec *r, struct err *e)
+/* `write` changes the environment, and every moment of that can be the last. */
+static int write_faulty(int (*write)(const struct uboot_env_place *p, const struct bootrec *r, struct err *e),
+                        const struct bootrec *r, struct err *e)
 {
     struct sim_env s;
     int rc = sim_env_find(&s, e);
 
-    (void)arg;
     if (rc < 0)
         return rc;
     if (fault_point("bootrec.store") < 0)
@@ -73,10 +76,68 @@ static int sim_store(const void *arg, const struct bootrec *r, struct err *e)
         return rc;
     if (fault_point("bootrec.torn") < 0)
         return err_errno(e, "%s", s.file);
-    rc = bootrec_uboot.store(&s.place, r, e);
+    rc = write(&s.place, r, e);
     if (rc == 0 && fault_point("bootrec.stored") < 0)
         return err_errno(e, "%s", s.file);
     return rc;
+}
+
+static int driver_write(const struct uboot_env_place *p, const struct bootrec *r, struct err *e)
+{
+    return bootrec_uboot.store(p, r, e);
+}
+
+static int sim_store(const void *arg, const struct bootrec *r, struct err *e)
+{
+    (void)arg;
+    return write_faulty(driver_write, r, e);
+}
+
+/* The script stores its counts and leaves the order as it is. */
+static int script_write(const struct uboot_env_place *p, const struct bootrec *r, struct err *e)
+{
+    static const char *const names[SLOT_CNT] = {"BOOT_A_LEFT", "BOOT_B_LEFT"};
+    struct uboot_env env;
+    int rc = uboot_env_read(p, &env, e);
+
+    for (int i = 0; i < SLOT_CNT && rc == 0; i++)
+        rc = uboot_env_set(&env, names[i], (const char[2]){(char)('0' + r->left[i]), 0}, e);
+    return rc < 0 ? rc : uboot_env_write(p, &env, e);
+}
+
+/* Those that BOOT_ORDER names get new tries. */
+static int script_renew(struct bootrec *r, struct err *e)
+{
+    struct uboot_env env;
+    struct sim_env s;
+    const char *order;
+    int rc = sim_env_find(&s, e);
+
+    if (rc == 0)
+        rc = uboot_env_read(&s.place, &env, e);
+    if (rc < 0)
+        return rc;
+    order = uboot_env_get(&env, "BOOT_ORDER");
+    r->left[SLOT_A] = order == NULL || strchr(order, 'A') != NULL ? TRIES : 0;
+    r->left[SLOT_B] = order == NULL || strchr(order, 'B') != NULL ? TRIES : 0;
+    return 0;
+}
+
+int sim_bootenv_take(enum slot_id *out, struct err *e)
+{
+    struct bootrec_health health;
+    struct bootrec r;
+    int rc = sim_load(NULL, &r, &health, e);
+
+    if (rc == 0 && r.left[SLOT_A] == 0 && r.left[SLOT_B] == 0)
+        rc = script_renew(&r, e);
+    if (rc < 0)
+        return rc;
+    *out = r.first;
+    if (r.left[r.first] == 0)
+        *out = r.first == SLOT_A ? SLOT_B : SLOT_A;
+    r.left[*out]--;
+    return write_faulty(script_write, &r, e);
 }
 
 static int sim_booted(const void *arg, enum slot_id *out, struct err *e)

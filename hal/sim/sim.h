@@ -36,4 +36,8 @@ int sim_boot(enum slot_id *out, struct err *e);
 /* The environment of a new device: two good copies without variables, which stand for the script's defaults. */
 int sim_bootenv_make(struct err *e);
 
+/* boards/common/boot.cmd in C: the first slot in order with tries left, one of them taken off and that stored. ERR_BOOT
+ * when no copy of the environment is good. */
+int sim_bootenv_take(enum slot_id *out, struct err *e);
+
 #endif
