@@ -167,6 +167,8 @@ unit:
 	@$(MAKE) --no-print-directory SAN=1 test-programs
 	@failed=0; for t in $(test_sources:%.c=out/sim-san/%); do $$t || { echo "FAILED: $$t"; failed=1; }; done; exit $$failed
 
+include tests/cuts/cuts.mk
+
 -include $(objects:.o=.d) $(test_sources:%.c=$(OUT)/obj/%.d)
 
 # --- size, checks, help ----------------------------------------------------------------------------------------------
@@ -211,6 +213,7 @@ help:
 #: make setup                install the Debian packages that the build needs
 #: make unit                 build and run the unit tests
 #: make lint                 includes, tree, format and defconfigs as they ought to be
+#: make cuts [SEED=n]        cut the power everywhere, in simulation; ID=... replays what failed
 #: make size [BOARD=x]       flash and RAM of every board, or of one
 #: make demo [BOARD=sim]     play the whole story, on the emulated armv7 board or on this machine
 #: make check                all tests
@@ -220,5 +223,5 @@ help:
 #: make clean                remove out/
 
 FORCE:
-.PHONY: all test-programs unit size lint demo check bench image setup clean help FORCE menuconfig oldconfig defconfig \
+.PHONY: all test-programs unit cuts size lint demo check bench image setup clean help FORCE menuconfig oldconfig defconfig \
     savedefconfig
