@@ -8,6 +8,7 @@
 #include "stream/frame.h"
 
 static struct registry registry;
+static uint8_t sessions[FETCH_SESSIONS_MAX];
 
 static int fetch_start(const struct conf *conf, int64_t time_floor_s, int req_fd, struct err *e)
 {
@@ -31,7 +32,10 @@ static int serve_resolve(int body_fd, struct err *e)
 {
     struct fetch_resolved out;
     int rc = registry_resolve(&registry, &out, e);
+    size_t len = rc ? 0 : http_sessions_save(registry.http, sessions, sizeof sessions);
 
+    if (len)
+        rc = frame_write(body_fd, FRAME_SESSIONS, sessions, (uint32_t)len, e);
     return rc ? rc : frame_write(body_fd, FRAME_RESOLVED, &out, sizeof out, e);
 }
 
@@ -69,6 +73,15 @@ static int request_read(int req_fd, struct fetch_request *q, struct err *e)
     struct frame head;
     int rc = frame_read_head(req_fd, &head, e);
 
+    if (rc == 0 && head.type == FRAME_SESSIONS) {
+        if (head.len > sizeof sessions)
+            return err_set(e, ERR_PEER, "sessions of %u bytes", head.len);
+        rc = frame_read_fixed(req_fd, &head, sessions, head.len, e);
+        if (rc == 0 && registry.http)
+            http_sessions_load(registry.http, sessions, head.len);
+        if (rc == 0)
+            rc = frame_read_head(req_fd, &head, e);
+    }
     if (rc)
         return rc;
     if (head.type != FRAME_REQUEST)

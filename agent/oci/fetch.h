@@ -27,6 +27,9 @@ enum fetch_kind {
     FETCH_PART,       /* GET bytes [offset, end) of a blob: FRAME_BODY.. FRAME_BODY_END. See `whole` */
 };
 
+/* TLS sessions: fetch sends those it has before FRAME_RESOLVED, and takes up those that come before a request. */
+#define FETCH_SESSIONS_MAX 4096
+
 struct fetch_request {
     uint32_t kind;
     struct digest digest;

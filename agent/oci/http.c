@@ -21,6 +21,7 @@
 
 struct http {
     CURL *easy;
+    CURLSH *share; /* of TLS sessions: only so can they be saved and loaded */
     const struct conf_registry *conf;
     struct curl_blob ca, cert, key;
     struct certificate_time *time;
@@ -109,6 +110,7 @@ static void options_set(struct http *h)
 {
     const char *schemes = h->conf->plain_http ? "http,https" : "https";
 
+    curl_easy_setopt(h->easy, CURLOPT_SHARE, h->share);
     curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->message);
     curl_easy_setopt(h->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, schemes);
@@ -151,11 +153,18 @@ int http_open(const struct conf_registry *conf, struct certificate_time *when, s
         rc = pem_load(conf->client_key, "client_key", &h->key, e);
     if (rc)
         return rc;
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) || !(h->easy = curl_easy_init()))
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) || !(h->easy = curl_easy_init()) ||
+        !(h->share = curl_share_init()) ||
+        curl_share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION))
         return err_set(e, ERR_LIMIT, "libcurl does not start");
     options_set(h);
     *out = h;
     return 0;
+}
+
+void *http_easy(struct http *h)
+{
+    return h->easy;
 }
 
 uint64_t http_wire(const struct http *h)
@@ -357,12 +366,13 @@ static int failure(struct http *h, CURLcode rc, bool *transient)
 
 static struct curl_slist *fields_make(struct http *h, const char *authorization)
 {
-    struct curl_slist *list = curl_slist_append(NULL, "Accept-Encoding: identity");
-    struct curl_slist *more;
+    struct curl_slist *list, *more;
     char accept[512];
 
     snprintf(accept, sizeof accept, "Accept: %s", h->q->accept ? h->q->accept : "*/*");
-    more = list ? curl_slist_append(list, accept) : NULL;
+    list = more = curl_slist_append(NULL, accept);
+    if (more && !h->q->head_only)
+        more = curl_slist_append(list, "Accept-Encoding: identity");
     if (more && authorization[0]) {
         snprintf(h->authorization, sizeof h->authorization, "Authorization: %s", authorization);
         more = curl_slist_append(list, h->authorization);

@@ -66,6 +66,15 @@ int http_run(struct http *h, const struct http_request *q, struct http_reply *re
 /* Bytes sent and received since http_open(), without TLS. */
 uint64_t http_wire(const struct http *h);
 
+/* TLS sessions, to be gone on with by a later process (RFC 8446, 2.2): a poll then costs neither certificates nor
+ * signatures. Opaque to all but libcurl; they hold keys, so they stay in memory. Save returns the length, 0 when there
+ * are none; load passes over what it does not understand. */
+size_t http_sessions_save(struct http *h, void *out, size_t cap);
+void http_sessions_load(struct http *h, const void *in, size_t len);
+
+/* For the files of this module: the handle of libcurl. */
+void *http_easy(struct http *h);
+
 /* Retry-After: seconds or an HTTP date (RFC 9110, 10.2.3), seen at `now` (seconds since 1970); 0 for what is neither. */
 uint32_t http_retry_after(const char *text, int64_t now);
 /* Content-Range "bytes first-last/total"; false for anything else (RFC 9110, 14.4). */

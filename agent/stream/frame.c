@@ -84,7 +84,7 @@ static int frame_read(int fd, void *out, uint32_t len, struct err *e)
 
 int frame_check_head(const struct frame *head, struct err *e)
 {
-    if (head->type < FRAME_REQUEST || head->type > FRAME_GO || head->zero != 0)
+    if (head->type < FRAME_REQUEST || head->type >= FRAME_TYPE_END || head->zero != 0)
         return err_set(e, ERR_PEER, "pipe: not a frame: type %u, %u, length %u", head->type, head->zero,
                        head->len);
     return 0;

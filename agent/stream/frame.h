@@ -38,6 +38,9 @@ enum frame_type {
     /* between stage and agentd, both without payload */
     FRAME_READY, /* the image may be installed, and the slot would be written next */
     FRAME_GO,    /* the slot is marked: write */
+    /* between fetch and agentd, both ways */
+    FRAME_SESSIONS, /* up to FETCH_SESSIONS_MAX opaque bytes (oci/fetch.h) */
+    FRAME_TYPE_END,
 };
 
 struct frame {

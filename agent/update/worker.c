@@ -227,6 +227,11 @@ static int report_handle(struct worker *w, struct err *e)
         if (rc == 0)
             w->owner.progress(w->owner.ctx, &report.progress);
         return rc;
+    case FRAME_SESSIONS:
+        if (head.len > sizeof w->sessions)
+            return err_set(e, ERR_PEER, "fetch sent sessions of %u bytes", head.len);
+        w->sessions_len = head.len;
+        return frame_read_fixed(w->report_fd, &head, w->sessions, head.len, e);
     case FRAME_RESOLVED:
         rc = frame_read_fixed(w->report_fd, &head, &report.resolved, sizeof report.resolved, e);
         if (rc == 0)
@@ -288,6 +293,9 @@ int worker_poll(struct worker *w, struct err *e)
     close(p[REQUEST][0]);
     close(p[BODY][1]);
     w->request_fd = p[REQUEST][1];
+    if (rc == 0 && w->sessions_len)
+        rc = frame_write(w->request_fd, FRAME_SESSIONS, w->sessions, w->sessions_len, e);
+    w->sessions_len = 0; /* a poll that fails with them is followed by one without */
     if (rc == 0)
         rc = frame_write(w->request_fd, FRAME_REQUEST, &request, sizeof request, e);
     if (rc < 0) {

@@ -42,6 +42,8 @@ struct worker {
     pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
     int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
     int request_fd;              /* to fetch in a poll; -1 */
+    uint32_t sessions_len;       /* TLS sessions of the last poll, for the next one */
+    uint8_t sessions[FETCH_SESSIONS_MAX];
     enum worker_end end;
     struct err cause;                   /* of WORKER_FAILED */
     struct err casualty;                /* which role died of itself, and how; code 0: none did */

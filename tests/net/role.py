@@ -9,7 +9,7 @@ PROGRAM = os.environ.get("SLIPWAY", str(TOP / "out" / "sim" / "slipway"))
 
 RESOLVE, MANIFEST, BLOB, PART = 1, 2, 3, 8
 FRAME_REQUEST, FRAME_RESOLVED, FRAME_BODY, FRAME_BODY_END = 1, 2, 3, 4
-FRAME_ERR = 15
+FRAME_ERR, FRAME_SESSIONS = 15, 18
 MEDIA = {1: "application/vnd.oci.image.index.v1+json", 2: "application/vnd.oci.image.manifest.v1+json",
          3: "application/vnd.docker.distribution.manifest.list.v2+json",
          4: "application/vnd.docker.distribution.manifest.v2+json"}
@@ -51,6 +51,7 @@ class Fetch:
             os.close(fd)
         self.stderr = ""
         self.tries = self.wire = 0
+        self.sessions = b""
         self.request_fd, self.body_fd = ours_request[1], ours_body[0]
         os.set_inheritable(self.request_fd, False)
 
@@ -73,8 +74,10 @@ class Fetch:
                 raise
         return self.process.returncode, self.stderr
 
-    def resolve(self):
-        """Returns (digest, media type)."""
+    def resolve(self, sessions=b""):
+        """Returns (digest, media type). `sessions` are another role's, from its `sessions`."""
+        if sessions:
+            os.write(self.request_fd, struct.pack("=HHI", FRAME_SESSIONS, 0, len(sessions)) + sessions)
         payload, _ = self._ask(RESOLVE, "0" * 64, 0, 0, FRAME_RESOLVED)
         digest, media, self.wire, self.expired = struct.unpack("=32sI4xQq", payload)
         return "sha256:" + digest.hex(), MEDIA.get(media)
@@ -112,6 +115,8 @@ class Fetch:
             if frame == FRAME_BODY:
                 assert 0 < length <= 65536
                 body += payload
+            elif frame == FRAME_SESSIONS:
+                self.sessions = payload
             elif frame == FRAME_ERR:
                 code, text = struct.unpack_from("=i", payload)[0], payload[4:].split(b"\0")[0].decode()
                 raise FetchError(code, text, bytes(body))

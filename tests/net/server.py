@@ -52,6 +52,10 @@ class Request:
         except OSError:
             pass
 
+    def resumed(self):
+        """Whether this TLS connection went on with an earlier one's session."""
+        return self.handler.connection.session_reused
+
     def first_byte(self):
         """Where the Range asked for begins; 0 without one."""
         value = self.headers.get("Range", "bytes=0-")

@@ -153,6 +153,7 @@
 #define USE_IPV6 1
 /* What configure was not asked */
 #define USE_MBEDTLS 1
+#define USE_SSLS_EXPORT 1
 #define CURL_OS "Linux"
 #ifdef __GLIBC__
 #define HAVE_GLIBC_STRERROR_R 1
