@@ -12,10 +12,11 @@
 #include <stdint.h>
 
 struct certificate_time {
-    int64_t floor_s;    /* seconds since 1970; it is not earlier than this */
-    bool expired_is_ok; /* what the registry sends is signed, so an expired certificate is alarming and no more */
-    int64_t expired_s;  /* out: when the one that was taken so expired; 0: none was */
-    uint32_t bad;       /* out: mbedTLS's flags of the certificate that was refused; 0: none was */
+    int64_t floor_s; /* seconds since 1970; it is not earlier than this */
+    bool
+        expired_is_ok; /* what the registry sends is signed, so an expired certificate is alarming and no more */
+    int64_t expired_s; /* out: when the one that was taken so expired; 0: none was */
+    uint32_t bad;      /* out: mbedTLS's flags of the certificate that was refused; 0: none was */
 };
 
 /* What `bad` means, in one line. */
