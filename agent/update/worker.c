@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -252,13 +253,23 @@ static int report_handle(struct worker *w, struct err *e)
     }
 }
 
+/* Readable alone does not say it: so is the end of a socket. */
+static bool report_waits(const struct worker *w)
+{
+    int len = 0;
+
+    return ioctl(w->report_fd, FIONREAD, &len) == 0 && len > 0;
+}
+
 static void report_ready(void *ctx, short revents)
 {
     struct worker *w = ctx;
     struct err e = {0};
 
     (void)revents;
-    if (report_handle(w, &e) < 0)
+    if (!report_waits(w))
+        loop_fd_remove(w->loop, w->report_fd); /* it is ending, and worker_reap() will be told of what */
+    else if (report_handle(w, &e) < 0)
         worker_fail(w, &e);
 }
 
@@ -355,13 +366,8 @@ int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *dige
 /* Its report, if it made one, still lies in the pipe and comes first. */
 static void reporter_ended(struct worker *w, enum worker_role role, int status)
 {
-    while (w->end == WORKER_RUNS && w->report_fd >= 0) {
-        struct pollfd more = {.fd = w->report_fd, .events = POLLIN};
-
-        if (IO_RETRY(poll(&more, 1, 0)) <= 0 || !(more.revents & POLLIN))
-            break;
+    while (w->end == WORKER_RUNS && w->report_fd >= 0 && report_waits(w))
         report_ready(w, POLLIN);
-    }
     if (w->end != WORKER_RUNS)
         return;
     casualty_note(w, role, WIFSIGNALED(status), WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
