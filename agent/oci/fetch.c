@@ -32,8 +32,11 @@ static int serve_resolve(int body_fd, struct err *e)
 {
     struct fetch_resolved out;
     int rc = registry_resolve(&registry, &out, e);
-    size_t len = rc ? 0 : http_sessions_save(registry.http, sessions, sizeof sessions);
+    size_t len = 0;
 
+    /* a session goes on without a look at the certificate; one that raises an alarm is to be looked at each time */
+    if (rc == 0 && out.expired_s == 0)
+        len = http_sessions_save(registry.http, sessions, sizeof sessions);
     if (len)
         rc = frame_write(body_fd, FRAME_SESSIONS, sessions, (uint32_t)len, e);
     return rc ? rc : frame_write(body_fd, FRAME_RESOLVED, &out, sizeof out, e);

@@ -20,6 +20,7 @@
 #include "stream/frame.h"
 
 #define ROLE_FD_MAX 7
+#define SESSIONS_USES_MAX 100 /* then the certificate is looked at again */
 #define PIPE_WISH (256 * 1024)
 #define CASUALTY_LOOKS 50 /* a millisecond each */
 
@@ -304,8 +305,12 @@ int worker_poll(struct worker *w, struct err *e)
     close(p[REQUEST][0]);
     close(p[BODY][1]);
     w->request_fd = p[REQUEST][1];
-    if (rc == 0 && w->sessions_len)
-        rc = frame_write(w->request_fd, FRAME_SESSIONS, w->sessions, w->sessions_len, e);
+    if (w->sessions_len && w->sessions_uses++ < SESSIONS_USES_MAX) {
+        if (rc == 0)
+            rc = frame_write(w->request_fd, FRAME_SESSIONS, w->sessions, w->sessions_len, e);
+    } else {
+        w->sessions_uses = 0;
+    }
     w->sessions_len = 0; /* a poll that fails with them is followed by one without */
     if (rc == 0)
         rc = frame_write(w->request_fd, FRAME_REQUEST, &request, sizeof request, e);

@@ -43,6 +43,7 @@ struct worker {
     int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
     int request_fd;              /* to fetch in a poll; -1 */
     uint32_t sessions_len;       /* TLS sessions of the last poll, for the next one */
+    uint32_t sessions_uses;      /* polls in a row that went on with one */
     uint8_t sessions[FETCH_SESSIONS_MAX];
     enum worker_end end;
     struct err cause;                   /* of WORKER_FAILED */
