@@ -128,6 +128,10 @@ int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *
 
 /* --- pages ------------------------------------------------------------------------------------------------------ */
 
+/* How far behind the writing of a large file its pages are waited for and dropped: far enough that the medium seldom
+ * has to be waited for. */
+#define FORGET_LAG (4 * PIECE_LEN)
+
 /* Only true failures of the medium count: not every filesystem has the call. */
 static int push(int fd, uint64_t off, uint64_t len, unsigned flags, struct err *e)
 {
@@ -192,8 +196,8 @@ static int fill(struct slot_tree *s, int fd, uint64_t size, uint64_t old, struct
         s->bytes_free -= n < s->bytes_free ? n : s->bytes_free;
         if (size > PIECE_LEN)
             rc = push(fd, off, PIECE_LEN, SYNC_FILE_RANGE_WRITE, e);
-        if (rc == 0 && off >= PIECE_LEN)
-            rc = push_and_forget(fd, off - PIECE_LEN, PIECE_LEN, e);
+        if (rc == 0 && off >= FORGET_LAG)
+            rc = push_and_forget(fd, off - FORGET_LAG, PIECE_LEN, e);
         if (rc != 0)
             return rc;
         off += PIECE_LEN;
