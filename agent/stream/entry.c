@@ -16,7 +16,7 @@ struct entry_head {
     uint16_t zero;
 };
 
-int entry_write(int fd, const struct entry *en, struct err *e)
+int entry_write(struct frame_gather *out, const struct entry *en, struct err *e)
 {
     const struct node *n = &en->node;
     size_t path_len = strlen(en->path);
@@ -44,7 +44,7 @@ int entry_write(int fd, const struct entry *en, struct err *e)
         {(void *)(uintptr_t)n->xattrs, n->xattr_len},
     };
 
-    return frame_write_parts(fd, FRAME_ENTRY, v, 4, e);
+    return frame_gather_add(out, FRAME_ENTRY, v, 4, e);
 }
 
 static int broken(const struct entry *en, const char *what, struct err *e)

@@ -46,7 +46,7 @@ struct entry_end {
 bool entry_xattr_allowed(const char *name, size_t len);
 
 /* decode's side: the head and the names. The content follows as FRAME_DATA and FRAME_ENTRY_END. */
-int entry_write(int fd, const struct entry *en, struct err *e);
+int entry_write(struct frame_gather *out, const struct entry *en, struct err *e);
 
 /* stage's side: read the payload of a FRAME_ENTRY head. ERR_PEER when a bound or a rule above is broken.
  * `read` is the only way to the pipe, so that the caller can keep the other pipes moving meanwhile. */

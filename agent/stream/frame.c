@@ -31,10 +31,19 @@ static int parts_write(int fd, struct iovec *v, int cnt)
     return 0;
 }
 
-int frame_write_parts(int fd, enum frame_type type, const struct iovec *parts, int cnt, struct err *e)
+static int written(int rc, struct err *e)
 {
-    struct frame head = {.type = (uint16_t)type};
-    struct iovec v[PARTS_MAX + 1] = {{&head, sizeof head}};
+    if (rc == 0)
+        return 0;
+    if (errno == EPIPE)
+        return err_set(e, ERR_PEER, "pipe: the reader is gone");
+    return err_errno(e, "pipe: write");
+}
+
+/* v[0] becomes `head` and v[1..cnt] the parts. Returns the length of all. */
+static uint64_t frame_lay_out(struct frame *head, enum frame_type type, const struct iovec *parts, int cnt,
+                              struct iovec *v)
+{
     uint64_t len = 0;
 
     ASSERT(cnt >= 0 && cnt <= PARTS_MAX);
@@ -43,12 +52,45 @@ int frame_write_parts(int fd, enum frame_type type, const struct iovec *parts, i
         len += parts[i].iov_len;
     }
     ASSERT(len <= UINT32_MAX);
-    head.len = (uint32_t)len;
-    if (parts_write(fd, v, cnt + 1) == 0)
-        return 0;
-    if (errno == EPIPE)
-        return err_set(e, ERR_PEER, "pipe: the reader is gone");
-    return err_errno(e, "pipe: write");
+    *head = (struct frame){.type = (uint16_t)type, .len = (uint32_t)len};
+    v[0] = (struct iovec){head, sizeof *head};
+    return sizeof *head + len;
+}
+
+int frame_write_parts(int fd, enum frame_type type, const struct iovec *parts, int cnt, struct err *e)
+{
+    struct frame head;
+    struct iovec v[PARTS_MAX + 1];
+
+    frame_lay_out(&head, type, parts, cnt, v);
+    return written(parts_write(fd, v, cnt + 1), e);
+}
+
+int frame_gather_add(struct frame_gather *g, enum frame_type type, const struct iovec *parts, int cnt,
+                     struct err *e)
+{
+    struct frame head;
+    struct iovec v[PARTS_MAX + 2] = {{g->buf, g->len}};
+    uint64_t len = frame_lay_out(&head, type, parts, cnt, v + 1);
+
+    if (len > sizeof g->buf - g->len) {
+        g->len = 0;
+        return written(parts_write(g->fd, v, cnt + 2), e);
+    }
+    for (int i = 1; i < cnt + 2; i++) {
+        if (v[i].iov_len > 0)
+            memcpy(g->buf + g->len, v[i].iov_base, v[i].iov_len);
+        g->len += (uint32_t)v[i].iov_len;
+    }
+    return 0;
+}
+
+int frame_gather_flush(struct frame_gather *g, struct err *e)
+{
+    struct iovec v = {g->buf, g->len};
+
+    g->len = 0;
+    return written(parts_write(g->fd, &v, 1), e);
 }
 
 int frame_write(int fd, enum frame_type type, const void *payload, uint32_t len, struct err *e)

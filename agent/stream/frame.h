@@ -59,6 +59,21 @@ int frame_write_parts(int fd, enum frame_type type, const struct iovec *parts, i
 /* Send `cause` as FRAME_ERR. */
 int frame_write_err(int fd, const struct err *cause, struct err *e);
 
+#define FRAME_GATHER_LEN (64 * 1024)
+
+/* For a writer of many small frames: they are gathered and written many at a time. */
+struct frame_gather {
+    int fd;
+    uint32_t len; /* of buf */
+    uint8_t buf[FRAME_GATHER_LEN];
+};
+
+/* As frame_write_parts, now or later. */
+int frame_gather_add(struct frame_gather *g, enum frame_type type, const struct iovec *parts, int cnt,
+                     struct err *e);
+/* Write what is gathered. Before the writer waits for an answer, and before it writes to fd by other ways. */
+int frame_gather_flush(struct frame_gather *g, struct err *e);
+
 /* Read a head. ERR_PEER at the end of the stream (the peer died) and for a head that is no frame's. */
 int frame_read_head(int fd, struct frame *out, struct err *e);
 /* Read a payload of exactly `len` == head->len bytes into `out`; ERR_PEER when the head says otherwise. */

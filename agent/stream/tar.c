@@ -21,6 +21,7 @@ struct tar {
     bool at_end;
     struct err cause; /* of a failed read, which libarchive only passes on as "failed" */
     struct entry entry;
+    struct frame_gather out;
 };
 
 struct tar *tar_new(void)
@@ -192,7 +193,7 @@ static int entry_fill(struct tar *t, struct archive_entry *ae, struct err *e)
     return rc;
 }
 
-static int content_write(struct tar *t, struct archive *a, int out_fd, struct err *e)
+static int content_write(struct tar *t, struct archive *a, struct err *e)
 {
     struct entry_end end;
     uint64_t done = 0;
@@ -209,7 +210,7 @@ static int content_write(struct tar *t, struct archive *a, int out_fd, struct er
         if (len == 0)
             continue;
         XXH64_update(t->sum, block, len);
-        if (frame_write(out_fd, FRAME_DATA, block, (uint32_t)len, e) < 0)
+        if (frame_gather_add(&t->out, FRAME_DATA, &(struct iovec){(void *)(uintptr_t)block, len}, 1, e) < 0)
             return e->code;
     }
     if (rc != ARCHIVE_EOF)
@@ -218,11 +219,10 @@ static int content_write(struct tar *t, struct archive *a, int out_fd, struct er
         return err_set(e, ERR_FORMAT, "tar: %.120s: %" PRIu64 " bytes, header says %" PRIu64, t->entry.path,
                        done, t->entry.node.size);
     end.xxh64 = XXH64_digest(t->sum);
-    return frame_write(out_fd, FRAME_ENTRY_END, &end, sizeof end, e);
+    return frame_gather_add(&t->out, FRAME_ENTRY_END, &(struct iovec){&end, sizeof end}, 1, e);
 }
 
-static int entry_hand_on(struct tar *t, struct archive *a, struct archive_entry *ae, int out_fd,
-                         struct err *e)
+static int entry_hand_on(struct tar *t, struct archive *a, struct archive_entry *ae, struct err *e)
 {
     struct entry *en = &t->entry;
     int rc = entry_fill(t, ae, e);
@@ -231,21 +231,21 @@ static int entry_hand_on(struct tar *t, struct archive *a, struct archive_entry 
         return err_prefix(e, "tar");
     if (rc == 1 || (t->job->only[0] && strcmp(en->path, t->job->only)))
         return archive_read_data_skip(a) == ARCHIVE_OK ? 0 : archive_refused(t, a, en->path, e);
-    rc = entry_write(out_fd, en, e);
+    rc = entry_write(&t->out, en, e);
     if (rc == 0 && en->type == ENTRY_NODE && en->node.type == NODE_FILE)
-        rc = content_write(t, a, out_fd, e);
+        rc = content_write(t, a, e);
     return rc;
 }
 
 /* --- the whole layer ----------------------------------------------------------------------------------------------- */
 
-static int entries_stream(struct tar *t, struct archive *a, int out_fd, struct err *e)
+static int entries_stream(struct tar *t, struct archive *a, struct err *e)
 {
     struct archive_entry *ae;
     int rc;
 
     while ((rc = header_next(a, &ae)) == ARCHIVE_OK) {
-        rc = entry_hand_on(t, a, ae, out_fd, e);
+        rc = entry_hand_on(t, a, ae, e);
         if (rc < 0)
             return rc;
     }
@@ -289,6 +289,8 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
     t->job = job;
     t->at_end = false;
     t->cause = (struct err){0};
+    t->out.fd = out_fd;
+    t->out.len = 0; /* a refused layer leaves some */
     hash_begin(&t->diff_id);
     tar_guard_begin(&t->guard);
     rc = unpack_begin(t->unpack, (enum codec)job->codec, blob, e);
@@ -298,7 +300,9 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
             rc = archive_refused(t, a, "start", e);
     }
     if (rc == 0)
-        rc = entries_stream(t, a, out_fd, e);
+        rc = entries_stream(t, a, e);
+    if (rc == 0)
+        rc = frame_gather_flush(&t->out, e);
     if (rc == 0)
         rc = rest_drain(t, e);
     archive_read_free(a);

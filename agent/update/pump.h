@@ -1,6 +1,7 @@
 /* The pump keeps stage's three pipes moving while the rest of stage is written as straight-line code: whoever waits
  * for decode's entries goes through pump_read() or pump_move(), and meanwhile the bytes of the blob go from fetch to
- * decode with tee(2) and into the blob's hash. Nothing is buffered here.
+ * decode with tee(2) and into the blob's hash. Entries are read in large pieces: most files are small, and a read for
+ * each of their frames would cost more than their bytes do.
  */
 #ifndef SLIPWAY_UPDATE_PUMP_H
 #define SLIPWAY_UPDATE_PUMP_H
@@ -30,7 +31,9 @@ struct pump {
     uint64_t bytes_hashed;   /* the same, and what decode hashed of them */
     void (*tick)(void *ctx); /* called now and then while bytes move */
     void *tick_ctx;
-    uint8_t piece[PUMP_PIECE];
+    uint8_t piece[PUMP_PIECE];  /* of the body */
+    uint32_t said_at, said_len; /* of said[]: what of it is still to be read */
+    uint8_t said[PUMP_PIECE];   /* by decode */
 };
 
 void pump_init(struct pump *p, int body_fd, int raw_fd, int entries_fd);
