@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/conf_app.h"
 #include "base/io.h"
 #include "base/word.h"
 
@@ -20,7 +21,7 @@ enum kind {
     KIND_NUMBER,     /* uint32_t, min..max */
     KIND_YES_NO,     /* bool */
     KIND_SLOTS,      /* bool disk */
-    KIND_RESTART,    /* enum conf_restart */
+    KIND_APP,        /* a part of struct conf_app (base/conf_app.h) */
     KIND_IMAGE,      /* host, repository and tag of struct conf_registry */
     KIND_MIRRORS,    /* char[CONF_MIRROR_MAX][CONF_HOST_MAX] */
     KIND_POLICY,     /* bool required */
@@ -67,7 +68,21 @@ static const struct key keys[] = {
     {"slots", "b", NULL, KIND_TEXT, AT(slots.b), LEN(slots.b)},
     {"slots", "kind", "tree", KIND_SLOTS, AT(slots.disk), 0, 0},
     {"app", "stop_timeout", "10", KIND_SECONDS, AT(app.stop_timeout_s), 0, 3600},
-    {"app", "restart", "always", KIND_RESTART, AT(app.restart), 0, 0},
+    {"app", "start_timeout", "60", KIND_SECONDS, AT(app.start_timeout_s), 1, 3600},
+    {"app", "watchdog", "0", KIND_SECONDS, AT(app.watchdog_s), 0, 3600},
+    {"app", "pids", STR(CONFIG_APP_PIDS), KIND_NUMBER, AT(app.pids), 1, 4194304},
+    {"app", "user", NULL, KIND_TEXT, AT(app.user), LEN(app.user)},
+    {"app", "restart", "always", KIND_APP, AT(app), 0, 0},
+    {"app", "network", "host", KIND_APP, AT(app), 0, 0},
+    {"app", "ready", "auto", KIND_APP, AT(app), 0, 0},
+    {"app", "memory", NULL, KIND_APP, AT(app), 0, 0},
+    {"app", "tmpfs", STR(CONFIG_APP_TMPFS_KB) "K", KIND_APP, AT(app), 0, 0},
+    {"app", "cpu", NULL, KIND_APP, AT(app), 0, 0},
+    {"app", "args", NULL, KIND_APP, AT(app), 0, 0},
+    {"app", "env", NULL, KIND_APP, AT(app), 0, 0},
+    {"app", "volumes", NULL, KIND_APP, AT(app), 0, 0},
+    {"app", "devices", NULL, KIND_APP, AT(app), 0, 0},
+    {"app", "capabilities", NULL, KIND_APP, AT(app), 0, 0},
     {"control", "socket", "/run/slipway/agentd.sock", KIND_PATH, AT(control.socket), LEN(control.socket)},
     {"control", "serial", NULL, KIND_PATH, AT(control.serial), LEN(control.serial)},
     {"control", "serial_baud", "115200", KIND_NUMBER, AT(control.serial_baud), 1200, 4000000},
@@ -257,37 +272,12 @@ static int number_put(const struct key *k, uint32_t *out, const char *value, str
                    unit_cnt > 1 ? " seconds, as in 90, 90s, 5m, 2h" : "", value);
 }
 
-/* Which of the words it is, or an error that names them. */
-static int word_find(const struct key *k, const char *const *words, size_t cnt, const char *value,
-                     struct err *e)
-{
-    for (size_t i = 0; i < cnt; i++)
-        if (!strcmp(value, words[i]))
-            return (int)i;
-    return err_set(e, ERR_CONFIG, "%s must be %s, %s%s%s, got \"%.80s\"", k->name, words[0], words[1],
-                   cnt > 2 ? ", " : "", cnt > 2 ? words[2] : "", value);
-}
-
 static int bool_put(const struct key *k, bool *out, const char *off, const char *on, const char *value,
                     struct err *e)
 {
-    const char *const words[] = {off, on};
-    int at = word_find(k, words, 2, value, e);
-
-    if (at < 0)
-        return at;
-    *out = at == 1;
-    return 0;
-}
-
-static int restart_put(const struct key *k, enum conf_restart *out, const char *value, struct err *e)
-{
-    static const char *const words[] = {"no", "on-failure", "always"};
-    int at = word_find(k, words, 3, value, e);
-
-    if (at < 0)
-        return at;
-    *out = (enum conf_restart)at;
+    if (strcmp(value, off) && strcmp(value, on))
+        return err_set(e, ERR_CONFIG, "%s must be %s or %s, got \"%.80s\"", k->name, off, on, value);
+    *out = !strcmp(value, on);
     return 0;
 }
 
@@ -382,8 +372,8 @@ static int value_put(const struct key *k, struct conf *c, char *value, struct er
         return bool_put(k, at, "no", "yes", value, e);
     case KIND_SLOTS:
         return bool_put(k, at, "tree", "disk", value, e);
-    case KIND_RESTART:
-        return restart_put(k, at, value, e);
+    case KIND_APP:
+        return conf_app_put(&c->app, k->name, value, e);
     case KIND_IMAGE:
         return image_put(at, value, e);
     case KIND_MIRRORS:

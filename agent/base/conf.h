@@ -61,11 +61,42 @@ struct conf_slots {
 };
 
 enum conf_restart { RESTART_NO = 0, RESTART_ON_FAILURE, RESTART_ALWAYS };
+enum conf_network { NETWORK_HOST = 0, NETWORK_NONE };
 
-/* [app] */
+#define CONF_APP_VOLUME_MAX 8
+#define CONF_APP_DEVICE_MAX 8
+#define CONF_APP_PATH_MAX 128
+
+struct conf_words {
+    uint32_t cnt;
+    char text[1024]; /* cnt strings, each ended by NUL */
+};
+
+struct conf_volume {
+    char from[CONF_APP_PATH_MAX]; /* a path outside, or the name of a folder that the agent keeps */
+    char to[CONF_APP_PATH_MAX];   /* "": end of the list */
+    bool read_only;
+};
+
+/* [app]: what the device says about the app, over what its image does. */
 struct conf_app {
     uint32_t stop_timeout_s;
     enum conf_restart restart;
+    uint32_t restart_max;     /* on-failure:N; 0: no number */
+    uint32_t start_timeout_s; /* to be ready */
+    uint32_t watchdog_s;      /* longest silence between two WATCHDOG=1; 0: none expected */
+    bool ready_by_notify;     /* it is not ready until it sends READY=1 */
+    enum conf_network network;
+    uint32_t memory_kb;   /* 0: what the agent and the reserve leave */
+    uint32_t cpu_percent; /* of one processor; 0: no limit */
+    uint32_t pids;
+    uint32_t tmpfs_kb;            /* size of each tmpfs */
+    uint64_t caps_add, caps_drop; /* bits of capabilities */
+    struct conf_words args;       /* instead of Cmd */
+    struct conf_words env;        /* over Env */
+    char user[64];                /* instead of User */
+    struct conf_volume volumes[CONF_APP_VOLUME_MAX];
+    char devices[CONF_APP_DEVICE_MAX][64]; /* "": end of the list */
 };
 
 /* [control] */

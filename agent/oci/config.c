@@ -9,6 +9,7 @@
 #include "oci/platform.h"
 
 #define STOP_SIGNAL_MAX 64
+#define DAY_NS 86400000000000u
 #define RTMIN_BASE 34 /* what SIGRTMIN means to the C libraries that images are built with */
 
 static const struct {
@@ -61,6 +62,20 @@ static int signal_number(const char *text)
     return -1;
 }
 
+static bool path_is_plain(const char *path)
+{
+    while (*path) {
+        size_t len = strcspn(path, "/");
+
+        if (len == 0 || (len == 1 && path[0] == '.') || (len == 2 && path[0] == '.' && path[1] == '.'))
+            return false;
+        path += len;
+        if (*path == '/' && *++path == '\0')
+            return false;
+    }
+    return true;
+}
+
 /* --- what to run ---------------------------------------------------------------------------------------------- */
 
 static int text_add(struct app_spec *app, const char *text, struct err *e)
@@ -74,26 +89,30 @@ static int text_add(struct app_spec *app, const char *text, struct err *e)
     return 0;
 }
 
-/* Appends the strings of the array `key`, if there is one, to app->text. */
+/* Appends the strings from `item` on to app->text. */
+static int strings_add(const cJSON *item, const char *key, struct app_spec *app, uint16_t *cnt, uint16_t max,
+                       struct err *e)
+{
+    for (; item; item = item->next) {
+        if (!cJSON_IsString(item))
+            return err_set(e, ERR_FORMAT, "%s: want strings, got %s", key, json_kind(item));
+        if (*cnt == max)
+            return err_set(e, ERR_LIMIT, "%s: more than %u strings", key, max);
+        if (text_add(app, item->valuestring, e))
+            return e->code;
+        (*cnt)++;
+    }
+    return 0;
+}
+
+/* The same for the array `key`, if there is one. */
 static int list_add(const cJSON *config, const char *key, struct app_spec *app, uint16_t *cnt, uint16_t max,
                     struct err *e)
 {
     const cJSON *list;
     int rc = json_array(config, key, JSON_OPTIONAL, &list, e);
 
-    if (rc || !list)
-        return rc;
-    for (const cJSON *item = list->child; item; item = item->next) {
-        if (!cJSON_IsString(item))
-            return err_set(e, ERR_FORMAT, "%s: want strings, got %s", key, json_kind(item));
-        if (*cnt == max)
-            return err_set(e, ERR_LIMIT, "%s: more than %u strings", key, max);
-        rc = text_add(app, item->valuestring, e);
-        if (rc)
-            return rc;
-        (*cnt)++;
-    }
-    return 0;
+    return rc || !list ? rc : strings_add(list->child, key, app, cnt, max, e);
 }
 
 static int env_check(const struct app_spec *app, const char *env, struct err *e)
@@ -145,11 +164,84 @@ static int cwd_take(const cJSON *config, struct app_spec *app, struct err *e)
     return 0;
 }
 
+/* Nanoseconds; a day at most. */
+static int duration_take(const cJSON *health, const char *key, uint32_t *out_ms, struct err *e)
+{
+    uint64_t ns = 0;
+    int rc = json_uint(health, key, JSON_OPTIONAL, &ns, e);
+
+    if (!rc && ns > DAY_NS)
+        return err_set(e, ERR_LIMIT, "%s: more than a day", key);
+    *out_ms = (uint32_t)((ns + 999999) / 1000000);
+    return rc;
+}
+
+/* Test: [] and ["NONE"] are none, ["CMD", program, ...], ["CMD-SHELL", line]. */
+static int health_test_take(const cJSON *health, struct app_spec *app, struct err *e)
+{
+    const cJSON *list, *first;
+    int rc = json_array(health, "Test", JSON_OPTIONAL, &list, e);
+
+    if (rc || !list || !list->child)
+        return rc;
+    first = list->child;
+    if (cJSON_IsString(first) && !strcmp(first->valuestring, "NONE"))
+        return 0;
+    if (!cJSON_IsString(first) || !first->next ||
+        (strcmp(first->valuestring, "CMD") != 0 && strcmp(first->valuestring, "CMD-SHELL") != 0))
+        return err_set(e, ERR_FORMAT, "Test: want NONE, CMD or CMD-SHELL and what to run");
+    if (!strcmp(first->valuestring, "CMD-SHELL")) {
+        rc = text_add(app, "/bin/sh", e) || text_add(app, "-c", e) ? e->code : 0;
+        app->health_cnt = 2;
+    }
+    return rc ? rc : strings_add(first->next, "Test", app, &app->health_cnt, APP_HEALTH_MAX, e);
+}
+
+/* Healthcheck of Docker's image specification. */
+static int health_take(const cJSON *config, struct app_spec *app, struct err *e)
+{
+    const cJSON *health;
+    uint64_t retries = 0;
+    int rc = json_object(config, "Healthcheck", JSON_OPTIONAL, &health, e);
+
+    if (rc || !health)
+        return rc;
+    rc = health_test_take(health, app, e);
+    if (!rc)
+        rc = duration_take(health, "Interval", &app->health_interval_ms, e);
+    if (!rc)
+        rc = duration_take(health, "Timeout", &app->health_timeout_ms, e);
+    if (!rc)
+        rc = duration_take(health, "StartPeriod", &app->health_start_ms, e);
+    if (!rc)
+        rc = json_uint(health, "Retries", JSON_OPTIONAL, &retries, e);
+    app->health_retries = retries < 1000 ? (uint32_t)retries : 1000;
+    return rc ? err_prefix(e, "Healthcheck") : 0;
+}
+
+/* Volumes: a set, that is an object whose keys count. */
+static int volumes_take(const cJSON *config, struct app_spec *app, struct err *e)
+{
+    const cJSON *set;
+    int rc = json_object(config, "Volumes", JSON_OPTIONAL, &set, e);
+
+    for (const cJSON *item = set ? set->child : NULL; item && !rc; item = item->next) {
+        if (item->string[0] != '/' || !path_is_plain(item->string + 1) || !item->string[1])
+            return err_set(e, ERR_FORMAT, "Volumes: want absolute paths, got \"%.60s\"", item->string);
+        if (app->volume_cnt == APP_VOLUME_MAX)
+            return err_set(e, ERR_LIMIT, "Volumes: more than %d", APP_VOLUME_MAX);
+        rc = text_add(app, item->string, e);
+        app->volume_cnt++;
+    }
+    return rc;
+}
+
 static int app_take(const cJSON *config, struct app_spec *app, struct err *e)
 {
     uint16_t env_at;
     int rc = list_add(config, "Entrypoint", app, &app->arg_cnt, APP_ARG_MAX, e);
 
+    app->entry_cnt = app->arg_cnt;
     if (!rc)
         rc = list_add(config, "Cmd", app, &app->arg_cnt, APP_ARG_MAX, e);
     if (!rc && app->arg_cnt > 0 && app->text[0] == '\0')
@@ -160,6 +252,10 @@ static int app_take(const cJSON *config, struct app_spec *app, struct err *e)
     if (!rc)
         rc = env_check(app, app->text + env_at, e);
     if (!rc)
+        rc = health_take(config, app, e);
+    if (!rc)
+        rc = volumes_take(config, app, e);
+    if (!rc)
         rc = string_take(config, "User", app->user, sizeof app->user, e);
     if (!rc)
         rc = cwd_take(config, app, e);
@@ -169,20 +265,6 @@ static int app_take(const cJSON *config, struct app_spec *app, struct err *e)
 }
 
 /* --- labels --------------------------------------------------------------------------------------------------- */
-
-static bool path_is_plain(const char *path)
-{
-    while (*path) {
-        size_t len = strcspn(path, "/");
-
-        if (len == 0 || (len == 1 && path[0] == '.') || (len == 2 && path[0] == '.' && path[1] == '.'))
-            return false;
-        path += len;
-        if (*path == '/' && *++path == '\0')
-            return false;
-    }
-    return true;
-}
 
 static int disk_take(const cJSON *labels, char *out, size_t cap, struct err *e)
 {

@@ -3,26 +3,35 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
+#include "sup/budget.h"
 #include "sup/child.h"
+#include "sup/effective.h"
 
 #define BACKOFF_FIRST_S 1u
 #define BACKOFF_MAX_S 60u
 #define DRAIN_MAX (256 * 1024)
+/* An app that prints more is held up by its own pipe, and agentd stays free for others. */
+#define OUT_SLICE_MS 100u
+#define OUT_SLICE_MAX (32u * 1024)
+#define EXTEND_MAX_MS 3600000u
 
 /* What happens to an app. How an end counts is decided before the table sees it (end_judge). */
 enum app_event {
     EV_START,     /* the owner's app_start */
     EV_STOP,      /* the owner's app_stop */
-    EV_RUNS,      /* exec succeeded */
+    EV_READY,     /* it is what it shall be: by itself, by its check, or since nothing is asked of it */
+    EV_FAILING,   /* a->cause says what is wrong with it */
     EV_END_AGAIN, /* ended by itself, to be started again */
     EV_END_FINAL, /* ended by itself, crash budget used up or restarts not wanted */
-    EV_END_DONE,  /* ended by itself with success, and that is the end of it */
+    EV_END_DONE,  /* ended as asked for, or by itself with success, and that is the end of it */
     EV_TIMER,
     EV_CNT
 };
@@ -42,10 +51,30 @@ static void tell(struct app *a, enum app_notice n)
 
 /* --- output -------------------------------------------------------------------------------------------------------- */
 
+static int64_t wall_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* A line of the agent's own among those of the app. */
+static void complain(void *ctx, const char *words)
+{
+    struct app *a = ctx;
+    char line[ERR_TEXT_MAX + 16];
+    int len = snprintf(line, sizeof line, "%sslipway: %s\n", a->log.line_open ? "\n" : "", words);
+
+    log_warning("app: %s", words);
+    app_log_stamp(&a->log, wall_ms(), line, len < (int)sizeof line ? (size_t)len : sizeof line - 1);
+}
+
 static void output_close(struct app *a)
 {
     if (a->out_fd < 0)
         return;
+    loop_timer_clear(a->loop, &a->out_timer);
     loop_fd_remove(a->loop, a->out_fd);
     close(a->out_fd);
     a->out_fd = -1;
@@ -58,7 +87,7 @@ static ssize_t output_read(struct app *a)
     ssize_t n = IO_RETRY(read(a->out_fd, buf, sizeof buf));
 
     if (n > 0)
-        app_log_append(&a->log, buf, (size_t)n);
+        app_log_stamp(&a->log, wall_ms(), buf, (size_t)n);
     if (n < 0 && errno == EAGAIN)
         return 0;
     return n > 0 ? n : -1;
@@ -67,10 +96,30 @@ static ssize_t output_read(struct app *a)
 static void output_ready(void *ctx, short revents)
 {
     struct app *a = ctx;
+    uint64_t now = a->loop->now_ms();
+    ssize_t n = output_read(a);
 
     (void)revents;
-    if (output_read(a) < 0)
+    if (n < 0) {
         output_close(a);
+        return;
+    }
+    if (now >= a->out_until_ms) {
+        a->out_until_ms = now + OUT_SLICE_MS;
+        a->out_bytes = 0;
+    }
+    a->out_bytes += (uint64_t)n;
+    if (a->out_bytes < OUT_SLICE_MAX)
+        return;
+    loop_fd_remove(a->loop, a->out_fd);
+    loop_timer_set(a->loop, &a->out_timer, a->out_until_ms - now);
+}
+
+static void output_resume(void *ctx)
+{
+    struct app *a = ctx;
+
+    loop_fd_add(a->loop, a->out_fd, POLLIN, output_ready, a);
 }
 
 /* What is left in the pipe; bounded, since one that left the group may write on for ever. */
@@ -99,12 +148,29 @@ static void group_signal(struct app *a, int sig)
         (void)kill(-a->pid, SIGTERM);
 }
 
+static void all_kill(struct app *a)
+{
+    group_signal(a, SIGKILL);
+    cgroup_kill(&a->cgroup);
+}
+
+/* What is to run, and room for it. */
+static int run_prepare(struct app *a, struct err *e)
+{
+    const struct conf_app *p = &a->policy;
+    uint64_t total_kb;
+
+    if (effective_spec(a->image, p, &a->spec, e) || budget_total(&total_kb, e) ||
+        budget_fit(p->memory_kb, total_kb, &a->memory_limit_kb, e))
+        return e->code;
+    return cgroup_make(&a->cgroup, a->memory_limit_kb, p->cpu_percent, p->pids, e);
+}
+
 static void start_failed(struct app *a, struct err *e)
 {
+    complain(a, e->text);
     err_prefix(e, "app");
-    log_error("%s", e->text);
-    app_log_append(&a->log, e->text, strlen(e->text));
-    app_log_append(&a->log, "\n", 1);
+    a->start_err = *e;
     if (!a->pid)
         loop_timer_set(a->loop, &a->timer, 0);
 }
@@ -112,16 +178,29 @@ static void start_failed(struct app *a, struct err *e)
 /* A child that could not exec ends and is reaped like any other; without a child the timer stands in for its end. */
 static void spawn(struct app *a)
 {
+    const struct child_plan plan = {.spec = &a->spec, .root = a->root, .jail = &a->jail};
+    struct child_plan check = plan;
     struct err e = {0};
 
     a->started_ms = a->loop->now_ms();
-    if (child_start(a->spec, a->root, &a->pid, &a->out_fd, &e)) {
+    a->stable = a->failing = false;
+    a->cause = CAUSE_ITSELF;
+    a->status[0] = '\0';
+    a->start_err.code = 0;
+    notify_drain(&a->notify);
+    if (run_prepare(a, &e) || child_start(&plan, &a->pid, &a->out_fd, &e)) {
         start_failed(a, &e);
-        a->start_err = e;
         return;
     }
     loop_fd_add(a->loop, a->out_fd, POLLIN, output_ready, a);
-    app_event(a, EV_RUNS);
+    loop_timer_set(a->loop, &a->timer, (uint64_t)a->policy.start_timeout_s * 1000);
+    if (a->policy.watchdog_s)
+        loop_timer_set(a->loop, &a->watchdog, (uint64_t)a->policy.watchdog_s * 1000);
+    check.beside = a->pid;
+    if (a->spec.health_cnt)
+        health_start(&a->health, &check);
+    else if (!a->policy.ready_by_notify)
+        app_event(a, EV_READY);
 }
 
 static void start_first(struct app *a)
@@ -145,23 +224,45 @@ static void watch(struct app *a)
 static void tell_stable(struct app *a)
 {
     a->crashes = 0;
+    a->stable = true;
     tell(a, APP_IS_STABLE);
+}
+
+static void checks_end(struct app *a)
+{
+    loop_timer_clear(a->loop, &a->watchdog);
+    health_stop(&a->health);
 }
 
 static void end_ask(struct app *a)
 {
+    checks_end(a);
     if (!a->pid) {
         app_event(a, EV_END_DONE);
         return;
     }
     loop_timer_set(a->loop, &a->timer, (uint64_t)a->policy.stop_timeout_s * 1000);
-    group_signal(a, a->spec->stop_signal ? a->spec->stop_signal : SIGTERM);
+    group_signal(a, a->spec.stop_signal ? a->spec.stop_signal : SIGTERM);
+}
+
+static void end_failing(struct app *a)
+{
+    a->failing = true;
+    complain(a, app_cause_words(a->cause));
+    end_ask(a);
+}
+
+/* It is ended already, since it fails, and now shall stay down. */
+static void end_for_good(struct app *a)
+{
+    a->failing = false;
+    a->cause = CAUSE_ITSELF;
 }
 
 static void end_force(struct app *a)
 {
     log_warning("app: still there after %u s, killed", (unsigned)a->policy.stop_timeout_s);
-    group_signal(a, SIGKILL);
+    all_kill(a);
 }
 
 static void tell_stopped(struct app *a)
@@ -188,8 +289,8 @@ static void give_up(struct app *a)
     tell(a, APP_GAVE_UP);
 }
 
-/* EV_TIMER in STARTING: the fork that failed counts as an end. */
-static void count_fork_failure(struct app *a);
+/* EV_TIMER in STARTING: a start without a child counts as an end, one that takes too long as a failure. */
+static void start_timed_out(struct app *a);
 
 /* --- the table ----------------------------------------------------------------------------------------------------- */
 
@@ -202,39 +303,39 @@ static void count_fork_failure(struct app *a);
 static const struct step steps[APP_STATE_CNT][EV_CNT] = {
     [APP_DOWN] = {
         [EV_START] = {start_first, APP_STARTING},   [EV_STOP] = {tell_stopped, APP_DOWN},
-        [EV_RUNS] = NONE(APP_DOWN),                 [EV_END_AGAIN] = NONE(APP_DOWN),
-        [EV_END_FINAL] = NONE(APP_DOWN),            [EV_END_DONE] = NONE(APP_DOWN),
-        [EV_TIMER] = NONE(APP_DOWN),
+        [EV_READY] = NONE(APP_DOWN),                [EV_FAILING] = NONE(APP_DOWN),
+        [EV_END_AGAIN] = NONE(APP_DOWN),            [EV_END_FINAL] = NONE(APP_DOWN),
+        [EV_END_DONE] = NONE(APP_DOWN),             [EV_TIMER] = NONE(APP_DOWN),
     },
     [APP_STARTING] = {
         [EV_START] = NONE(APP_STARTING),            [EV_STOP] = {end_ask, APP_STOPPING},
-        [EV_RUNS] = {watch, APP_UP},                [EV_END_AGAIN] = {back_off, APP_BACKOFF},
-        [EV_END_FINAL] = {give_up, APP_FAILED},     [EV_END_DONE] = {give_up, APP_DOWN},
-        [EV_TIMER] = {count_fork_failure, APP_STARTING},
+        [EV_READY] = {watch, APP_READY},            [EV_FAILING] = {end_failing, APP_STOPPING},
+        [EV_END_AGAIN] = {back_off, APP_BACKOFF},   [EV_END_FINAL] = {give_up, APP_FAILED},
+        [EV_END_DONE] = {give_up, APP_DOWN},        [EV_TIMER] = {start_timed_out, APP_STARTING},
     },
-    [APP_UP] = {
-        [EV_START] = NONE(APP_UP),                  [EV_STOP] = {end_ask, APP_STOPPING},
-        [EV_RUNS] = NONE(APP_UP),                   [EV_END_AGAIN] = {back_off, APP_BACKOFF},
-        [EV_END_FINAL] = {give_up, APP_FAILED},     [EV_END_DONE] = {give_up, APP_DOWN},
-        [EV_TIMER] = {tell_stable, APP_UP},
+    [APP_READY] = {
+        [EV_START] = NONE(APP_READY),               [EV_STOP] = {end_ask, APP_STOPPING},
+        [EV_READY] = NONE(APP_READY),               [EV_FAILING] = {end_failing, APP_STOPPING},
+        [EV_END_AGAIN] = {back_off, APP_BACKOFF},   [EV_END_FINAL] = {give_up, APP_FAILED},
+        [EV_END_DONE] = {give_up, APP_DOWN},        [EV_TIMER] = {tell_stable, APP_READY},
     },
     [APP_STOPPING] = {
-        [EV_START] = NONE(APP_STOPPING),            [EV_STOP] = NONE(APP_STOPPING),
-        [EV_RUNS] = NONE(APP_STOPPING),             [EV_END_AGAIN] = {tell_stopped, APP_DOWN},
-        [EV_END_FINAL] = {tell_stopped, APP_DOWN},  [EV_END_DONE] = {tell_stopped, APP_DOWN},
-        [EV_TIMER] = {end_force, APP_STOPPING},
+        [EV_START] = NONE(APP_STOPPING),            [EV_STOP] = {end_for_good, APP_STOPPING},
+        [EV_READY] = NONE(APP_STOPPING),            [EV_FAILING] = NONE(APP_STOPPING),
+        [EV_END_AGAIN] = {back_off, APP_BACKOFF},   [EV_END_FINAL] = {give_up, APP_FAILED},
+        [EV_END_DONE] = {tell_stopped, APP_DOWN},   [EV_TIMER] = {end_force, APP_STOPPING},
     },
     [APP_BACKOFF] = {
         [EV_START] = {start_first, APP_STARTING},   [EV_STOP] = {tell_stopped, APP_DOWN},
-        [EV_RUNS] = NONE(APP_BACKOFF),              [EV_END_AGAIN] = NONE(APP_BACKOFF),
-        [EV_END_FINAL] = NONE(APP_BACKOFF),         [EV_END_DONE] = NONE(APP_BACKOFF),
-        [EV_TIMER] = {start_again, APP_STARTING},
+        [EV_READY] = NONE(APP_BACKOFF),             [EV_FAILING] = NONE(APP_BACKOFF),
+        [EV_END_AGAIN] = NONE(APP_BACKOFF),         [EV_END_FINAL] = NONE(APP_BACKOFF),
+        [EV_END_DONE] = NONE(APP_BACKOFF),          [EV_TIMER] = {start_again, APP_STARTING},
     },
     [APP_FAILED] = {
         [EV_START] = {start_first, APP_STARTING},   [EV_STOP] = {tell_stopped, APP_DOWN},
-        [EV_RUNS] = NONE(APP_FAILED),               [EV_END_AGAIN] = NONE(APP_FAILED),
-        [EV_END_FINAL] = NONE(APP_FAILED),          [EV_END_DONE] = NONE(APP_FAILED),
-        [EV_TIMER] = NONE(APP_FAILED),
+        [EV_READY] = NONE(APP_FAILED),              [EV_FAILING] = NONE(APP_FAILED),
+        [EV_END_AGAIN] = NONE(APP_FAILED),          [EV_END_FINAL] = NONE(APP_FAILED),
+        [EV_END_DONE] = NONE(APP_FAILED),           [EV_TIMER] = NONE(APP_FAILED),
     },
 };
 /* clang-format on */
@@ -256,66 +357,167 @@ static void timer_due(void *ctx)
 
 /* --- ends ---------------------------------------------------------------------------------------------------------- */
 
+/* Failures in a row that are one too many; 0: none is. */
+static uint32_t crash_limit(const struct app *a)
+{
+    uint32_t by_policy =
+        a->policy.restart == RESTART_ON_FAILURE && a->policy.restart_max ? a->policy.restart_max + 1 : 0;
+
+    if (!by_policy || (a->crash_budget && a->crash_budget < by_policy))
+        return a->crash_budget;
+    return by_policy;
+}
+
 /* What the policy makes of an end. One that was asked for is no crash. */
 static enum app_event end_judge(struct app *a)
 {
     const struct app_exit *x = &a->last_exit;
-    bool failed = !x->valid || x->by_signal || x->code;
+    bool failed = !x->valid || x->by_signal || x->code || x->cause != CAUSE_ITSELF;
 
-    if (a->state == APP_STOPPING)
+    if (a->state == APP_STOPPING && !a->failing)
         return EV_END_DONE;
+    if (!failed && a->policy.restart != RESTART_ALWAYS)
+        return EV_END_DONE;
+    a->crashes = a->stable ? 0 : a->crashes + 1;
     if (a->policy.restart == RESTART_NO)
-        return failed ? EV_END_FINAL : EV_END_DONE;
-    if (a->policy.restart == RESTART_ON_FAILURE && !failed)
-        return EV_END_DONE;
-    a->crashes = x->ran_ms < (uint64_t)a->stable_s * 1000 ? a->crashes + 1 : 0;
-    return a->crash_budget && a->crashes >= a->crash_budget ? EV_END_FINAL : EV_END_AGAIN;
+        return EV_END_FINAL;
+    return crash_limit(a) && a->crashes >= crash_limit(a) ? EV_END_FINAL : EV_END_AGAIN;
 }
 
-static void count_fork_failure(struct app *a)
+static void fail(struct app *a, enum app_cause cause)
 {
+    if (a->state != APP_STARTING && a->state != APP_READY)
+        return;
+    a->cause = cause;
+    app_event(a, EV_FAILING);
+}
+
+static void start_timed_out(struct app *a)
+{
+    if (a->pid) {
+        fail(a, CAUSE_LATE);
+        return;
+    }
     a->last_exit = (struct app_exit){.valid = false};
+    cgroup_remove(&a->cgroup);
     app_event(a, end_judge(a));
 }
 
-/* The group goes with its leader: what it left behind would hold ports and files of the next start. */
+void app_usage(struct app *a, struct cgroup_usage *out)
+{
+    cgroup_usage(&a->cgroup, out);
+    if (out->memory_peak_kb == UINT64_MAX) /* before Linux 5.19 */
+        out->memory_peak_kb = out->memory_kb;
+    if (out->memory_peak_kb != UINT64_MAX && out->memory_peak_kb > a->memory_peak_kb)
+        a->memory_peak_kb = out->memory_peak_kb;
+}
+
+/* Count what the group counted, before it goes. */
+static void usage_keep(struct app *a)
+{
+    struct cgroup_usage u;
+
+    app_usage(a, &u);
+    if (u.oom_kills != UINT64_MAX && u.oom_kills) {
+        a->oom_kills += u.oom_kills;
+        if (a->cause == CAUSE_ITSELF)
+            a->cause = CAUSE_MEMORY;
+    }
+    if (u.pids_hits != UINT64_MAX)
+        a->pids_hits += u.pids_hits;
+    cgroup_remove(&a->cgroup);
+}
+
+/* All goes with the app's first process: what it left behind would hold ports and files of the next start. */
 static void end_record(struct app *a, int status)
 {
-    group_signal(a, SIGKILL);
+    checks_end(a);
+    all_kill(a);
     a->pid = 0;
     output_drain(a);
+    usage_keep(a);
     a->last_exit = (struct app_exit){
         .valid = true,
         .by_signal = WIFSIGNALED(status),
         .code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+        .cause = a->cause,
         .ran_ms = a->loop->now_ms() - a->started_ms,
     };
 }
 
+/* --- what the app and its check say ---------------------------------------------------------------------------------- */
+
+static void on_verdict(void *ctx, bool healthy)
+{
+    struct app *a = ctx;
+
+    if (!healthy)
+        fail(a, CAUSE_UNHEALTHY);
+    else if (!a->policy.ready_by_notify)
+        app_event(a, EV_READY);
+}
+
+static void on_silence(void *ctx)
+{
+    fail(ctx, CAUSE_SILENT);
+}
+
+static void on_message(void *ctx, const struct notify_message *m)
+{
+    struct app *a = ctx;
+    uint64_t extend_ms = m->extend_us / 1000;
+
+    if (m->status[0])
+        memcpy(a->status, m->status, sizeof a->status);
+    if (extend_ms && (a->state == APP_STARTING || a->state == APP_STOPPING) && a->pid)
+        loop_timer_set(a->loop, &a->timer, extend_ms < EXTEND_MAX_MS ? extend_ms : EXTEND_MAX_MS);
+    if (m->alive && a->watchdog.armed)
+        loop_timer_set(a->loop, &a->watchdog, (uint64_t)a->policy.watchdog_s * 1000);
+    if (m->failing)
+        fail(a, CAUSE_SILENT);
+    else if (m->ready && !a->spec.health_cnt)
+        app_event(a, EV_READY);
+    else if (m->ready && a->health.healthy)
+        app_event(a, EV_READY);
+}
+
 /* --- for the owner ------------------------------------------------------------------------------------------------- */
 
-void app_init(struct app *a, struct loop *loop, const struct conf_app *policy, uint32_t stable_s,
-              uint32_t crash_budget, void (*notice)(void *ctx, enum app_notice n), void *ctx)
+void app_init(struct app *a, struct loop *loop, const struct app_setup *setup)
 {
+    char path[CONF_PATH_MAX + 16];
+
     memset(a, 0, sizeof *a);
     a->loop = loop;
-    a->policy = *policy;
-    a->stable_s = stable_s;
-    a->crash_budget = crash_budget;
-    a->notice = notice;
-    a->ctx = ctx;
+    a->policy = *setup->policy;
+    a->stable_s = setup->stable_s;
+    a->crash_budget = setup->crash_budget;
+    a->notice = setup->notice;
+    a->ctx = setup->ctx;
     a->out_fd = -1;
-    a->timer.due = timer_due;
-    a->timer.ctx = a;
+    a->timer = (struct loop_timer){.due = timer_due, .ctx = a};
+    a->watchdog = (struct loop_timer){.due = on_silence, .ctx = a};
+    a->out_timer = (struct loop_timer){.due = output_resume, .ctx = a};
+    snprintf(path, sizeof path, "%s/app.log", setup->run_dir);
+    app_log_open(&a->log, path);
+    cgroup_open(&a->cgroup, setup->state_dir);
+    notify_open(&a->notify, loop, setup->run_dir, on_message, a);
+    health_init(&a->health, loop, on_verdict, complain, a);
+    jail_probe(&a->jail, a->policy.network);
+    a->jail.cgroup = a->cgroup.dir;
+    a->jail.conf = &a->policy;
+    a->jail.state_dir = setup->state_dir;
+    a->jail.notify = a->notify.path;
+    if (a->jail.missing[0])
+        log_warning("app: isolation: %s", a->jail.missing);
 }
 
 int app_start(struct app *a, const struct app_spec *spec, const char *root, struct err *e)
 {
-    if (a->state == APP_STARTING || a->state == APP_UP || a->state == APP_STOPPING)
+    if (a->state == APP_STARTING || a->state == APP_READY || a->state == APP_STOPPING)
         return err_set(e, ERR_STATE, "app: it is %s", app_state_name(a->state));
-    a->spec = spec;
+    a->image = spec;
     a->root = root;
-    a->start_err.code = 0;
     app_event(a, EV_START);
     if (a->start_err.code)
         *e = a->start_err;
@@ -329,7 +531,11 @@ void app_stop(struct app *a)
 
 bool app_reap(struct app *a, pid_t pid, int status)
 {
-    if (pid <= 0 || pid != a->pid || !(WIFEXITED(status) || WIFSIGNALED(status)))
+    if (pid <= 0 || !(WIFEXITED(status) || WIFSIGNALED(status)))
+        return false;
+    if (health_reap(&a->health, pid, status))
+        return true;
+    if (pid != a->pid)
         return false;
     end_record(a, status);
     app_event(a, end_judge(a));
@@ -338,8 +544,22 @@ bool app_reap(struct app *a, pid_t pid, int status)
 
 const char *app_state_name(enum app_state s)
 {
-    static const char *const names[APP_STATE_CNT] = {"down",     "starting", "up",
+    static const char *const names[APP_STATE_CNT] = {"down",     "starting", "ready",
                                                      "stopping", "backoff",  "failed"};
 
     return s < APP_STATE_CNT ? names[s] : "?";
+}
+
+const char *app_cause_words(enum app_cause c)
+{
+    static const char *const words[] = {"by itself", "over its memory budget", "not ready in time",
+                                        "unhealthy", "its watchdog ran out"};
+
+    return (size_t)c < sizeof words / sizeof words[0] ? words[c] : "?";
+}
+
+void app_missing(const struct app *a, char *out, size_t cap)
+{
+    snprintf(out, cap, "%s%s%s", a->jail.missing, a->jail.missing[0] && a->cgroup.missing[0] ? ", " : "",
+             a->cgroup.missing);
 }

@@ -3,16 +3,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "sup/user.h"
 
 #define PATH_DEFAULT "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -21,8 +25,10 @@
 
 struct program {
     char *argv[APP_ARG_MAX + 1];
-    char *envp[APP_ENV_MAX + 3];
+    char *envp[APP_ENV_MAX + 5];
     char home[160];
+    char notify[CONF_PATH_MAX + 16];
+    char watchdog[40];
 };
 
 struct pipes {
@@ -44,20 +50,26 @@ static void fds_close_from(unsigned first)
         close((int)fd);
 }
 
-/* stdin /dev/null, stdout and stderr the pipe, the reason at a known place, all others closed. */
+/* stdout and stderr the pipe, the reason at a known place, all others closed. */
 static int fds_set(int out, int *reason, struct err *e)
 {
-    int null = IO_RETRY(open("/dev/null", O_RDWR));
-
-    if (null < 0)
-        return err_errno(e, "/dev/null");
-    null = fcntl(null, F_DUPFD, REASON_FD + 1);
     out = fcntl(out, F_DUPFD, REASON_FD + 1);
     *reason = fcntl(*reason, F_DUPFD_CLOEXEC, REASON_FD + 1);
-    if (dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 || dup3(*reason, REASON_FD, O_CLOEXEC) < 0)
+    if (dup2(out, 1) < 0 || dup2(out, 2) < 0 || dup3(*reason, REASON_FD, O_CLOEXEC) < 0)
         return err_errno(e, "descriptors");
     *reason = REASON_FD;
     fds_close_from(REASON_FD + 1);
+    return 0;
+}
+
+/* That of the app's own /dev. */
+static int null_set(bool quiet, struct err *e)
+{
+    int null = IO_RETRY(open("/dev/null", O_RDWR | O_CLOEXEC));
+
+    if (null < 0 || dup2(null, 0) < 0 || (quiet && (dup2(null, 1) < 0 || dup2(null, 2) < 0)))
+        return err_errno(e, "/dev/null");
+    close(null);
     return 0;
 }
 
@@ -82,15 +94,35 @@ static void limit_lift(void)
     (void)!setrlimit(RLIMIT_DATA, &l);
 }
 
-static int root_enter(const struct app_spec *spec, const char *root, struct err *e)
+/* The first to go when the board has no memory left, before the agent. Without /proc it is like the others. */
+static void oom_volunteer(void)
+{
+    int fd = IO_RETRY(open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+
+    if (fd < 0)
+        return;
+    (void)io_write_full(fd, "500", 3);
+    close(fd);
+}
+
+static int cwd_enter(const struct app_spec *spec, struct err *e)
 {
     char cwd[sizeof spec->cwd + 1];
 
     snprintf(cwd, sizeof cwd, "%s%.*s", spec->cwd[0] == '/' ? "" : "/", (int)sizeof spec->cwd - 1, spec->cwd);
-    if (strcmp(root, "/") && (chroot(root) || chdir("/")))
-        return err_errno(e, "chroot to %s", root);
-    if (chdir(cwd))
-        return err_errno(e, "working directory %s", cwd);
+    return chdir(cwd) ? err_errno(e, "working directory %s", cwd) : 0;
+}
+
+/* The app ends with its agent, whose successor starts it anew: it is never there twice. The kernel forgets this at each
+ * change of user, so it is asked for last; whoever died before that has left nobody to read the reason. */
+static int life_bind(int reason, struct err *e)
+{
+    struct pollfd p = {.fd = reason};
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+        return err_errno(e, "bind to agentd");
+    if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR))
+        _exit(EXIT_NOT_STARTED);
     return 0;
 }
 
@@ -117,32 +149,41 @@ static const char *env_find(char *const envp[], const char *name)
     return NULL;
 }
 
-/* Point into the spec's text, which is checked: it comes from a file. */
-static int program_fill(struct program *p, struct app_spec *spec, const struct app_user *u, struct err *e)
+/* Point into the spec's text, which may come from a damaged file. */
+static int texts_point(char **out, const struct app_spec *spec, enum app_text kind, struct err *e)
 {
-    size_t cnt = (size_t)spec->arg_cnt + spec->env_cnt, envs = 0;
-    char *at = spec->text, *end = spec->text + spec->text_len;
-
-    if (spec->arg_cnt > APP_ARG_MAX || spec->env_cnt > APP_ENV_MAX || spec->text_len > sizeof spec->text)
-        return err_set(e, ERR_LIMIT, "more arguments or environment than fit");
-    for (size_t i = 0; i < cnt; i++) {
-        char *stop = memchr(at, '\0', (size_t)(end - at));
-
-        if (!stop)
+    for (size_t i = 0; i < app_spec_cnt(spec, kind); i++) {
+        out[i] = (char *)(uintptr_t)app_spec_text(spec, kind, i);
+        if (!out[i])
             return err_set(e, ERR_FORMAT, "arguments and environment are cut off");
-        if (i < spec->arg_cnt)
-            p->argv[i] = at;
-        else
-            p->envp[envs++] = at;
-        at = stop + 1;
     }
-    if (!spec->arg_cnt || !p->argv[0][0])
+    return 0;
+}
+
+static int program_fill(struct program *p, const struct child_plan *plan, const struct app_user *u,
+                        struct err *e)
+{
+    const struct jail *j = plan->jail;
+    enum app_text kind = plan->beside ? APP_TEXT_HEALTH : APP_TEXT_ARG;
+    size_t envs = app_spec_cnt(plan->spec, APP_TEXT_ENV);
+
+    if (texts_point(p->argv, plan->spec, kind, e) || texts_point(p->envp, plan->spec, APP_TEXT_ENV, e))
+        return e->code;
+    if (!p->argv[0] || !p->argv[0][0])
         return err_set(e, ERR_APP, "the image has neither Entrypoint nor Cmd");
     if (!env_find(p->envp, "PATH"))
         p->envp[envs++] = PATH_DEFAULT;
     snprintf(p->home, sizeof p->home, "HOME=%s", u->home);
     if (!env_find(p->envp, "HOME"))
         p->envp[envs++] = p->home;
+    if (!j->notify[0])
+        return 0;
+    snprintf(p->notify, sizeof p->notify, "NOTIFY_SOCKET=%s",
+             j->namespaces & CLONE_NEWNS ? JAIL_NOTIFY_SOCKET : j->notify);
+    p->envp[envs++] = p->notify;
+    snprintf(p->watchdog, sizeof p->watchdog, "WATCHDOG_USEC=%u000000", (unsigned)j->conf->watchdog_s);
+    if (j->conf->watchdog_s)
+        p->envp[envs++] = p->watchdog;
     return 0;
 }
 
@@ -181,21 +222,43 @@ static int program_exec(struct program *p, struct err *e)
     return err_errno(e, "%.200s: looked for along %.80s", name, env_find(p->envp, "PATH"));
 }
 
-static void child_run(struct app_spec *spec, const char *root, int out, int reason) __attribute__((noreturn));
-static void child_run(struct app_spec *spec, const char *root, int out, int reason)
+static int privileges_give_up(const struct child_plan *plan, struct app_user *u, uint64_t keep, struct err *e)
 {
-    static struct program program;
+    if (!(plan->jail->namespaces & CLONE_NEWNS))
+        return user_become(plan->spec, u, e);
+    if (jail_bound(keep, e) || user_become(plan->spec, u, e))
+        return e->code;
+    return jail_drop(keep, e);
+}
+
+static int child_prepare(struct program *p, const struct child_plan *plan, int out, int *reason,
+                         struct err *e)
+{
+    uint64_t keep = jail_capabilities(plan->jail->conf);
     struct app_user user;
-    struct err e = {0};
 
     setsid();
     umask(022);
     limit_lift();
-    if (!fds_set(out, &reason, &e) && !root_enter(spec, root, &e) && !user_become(spec, &user, &e) &&
-        !program_fill(&program, spec, &user, &e)) {
-        signals_reset();
+    oom_volunteer();
+    if (fds_set(out, reason, e) || life_bind(*reason, e) ||
+        (plan->beside ? jail_join(plan->jail, plan->beside, e)
+                      : jail_enter(plan->jail, plan->spec, plan->root, e)) ||
+        null_set(plan->beside, e) || cwd_enter(plan->spec, e) || privileges_give_up(plan, &user, keep, e) ||
+        program_fill(p, plan, &user, e) || life_bind(*reason, e))
+        return e->code;
+    signals_reset();
+    return jail_seal(plan->jail, keep, e);
+}
+
+static void child_run(const struct child_plan *plan, int out, int reason) __attribute__((noreturn));
+static void child_run(const struct child_plan *plan, int out, int reason)
+{
+    static struct program program;
+    struct err e = {0};
+
+    if (!child_prepare(&program, plan, out, &reason, &e))
         program_exec(&program, &e);
-    }
     (void)io_write_full(reason, &e, sizeof e);
     _exit(EXIT_NOT_STARTED);
 }
@@ -220,14 +283,36 @@ static int pipes_open(struct pipes *p, struct err *e)
     return e->code;
 }
 
-/* Handlers of the agent must not run in the child, so signals wait until it has reset them. */
-static pid_t fork_quietly(sigset_t *before)
+/* clone(2) itself: fork() can't make namespaces, and clone3 is missing before Linux 5.3. With no stack of its own the
+ * order of the arguments does not matter. Handlers of the agent must not run in the child, so signals wait until it has
+ * reset them. */
+static pid_t fork_quietly(int namespaces, sigset_t *before)
 {
     sigset_t all;
 
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, before);
-    return fork();
+    return (pid_t)syscall(SYS_clone, (long)namespaces | SIGCHLD, 0L, 0L, 0L, 0L);
+}
+
+/* A child beside the app is born into its pid namespace; its others it joins by itself. That of cgroups is made in the
+ * child, too, once it is in its group. */
+static pid_t child_fork(const struct child_plan *plan, sigset_t *before, struct err *e)
+{
+    bool join = plan->beside && (plan->jail->namespaces & CLONE_NEWPID);
+    int namespaces = plan->beside ? 0 : plan->jail->namespaces & ~CLONE_NEWCGROUP;
+    struct err ignored;
+    pid_t pid;
+
+    sigprocmask(SIG_SETMASK, NULL, before);
+    if (join && jail_pid_join(plan->beside, e))
+        return -1;
+    pid = fork_quietly(namespaces, before);
+    if (pid < 0)
+        err_errno(e, "clone");
+    if (pid != 0 && join && jail_pid_join(0, &ignored))
+        log_error("%s", ignored.text);
+    return pid;
 }
 
 /* 0 when the pipe was closed by exec. */
@@ -244,31 +329,31 @@ static int reason_read(int fd, struct err *e)
     return err_set(e, reason.code, "%s", reason.text);
 }
 
-int child_start(const struct app_spec *spec, const char *root, pid_t *pid, int *out_fd, struct err *e)
+int child_start(const struct child_plan *plan, pid_t *pid, int *out_fd, struct err *e)
 {
     struct pipes p;
     sigset_t before;
-    int saved;
 
     *pid = 0;
-    *out_fd = -1;
+    if (out_fd)
+        *out_fd = -1;
     if (pipes_open(&p, e))
         return e->code;
-    *pid = fork_quietly(&before);
+    *pid = child_fork(plan, &before, e);
     if (*pid == 0)
-        child_run((struct app_spec *)(uintptr_t)spec, root, p.out[1], p.reason[1]);
-    saved = errno;
+        child_run(plan, p.out[1], p.reason[1]);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(p.out[1]);
     close(p.reason[1]);
     p.out[1] = p.reason[1] = -1;
-    errno = saved;
     if (*pid < 0) {
         *pid = 0;
-        err_errno(e, "fork");
     } else if (!reason_read(p.reason[0], e)) {
         close(p.reason[0]);
-        *out_fd = p.out[0];
+        if (out_fd)
+            *out_fd = p.out[0];
+        else
+            close(p.out[0]);
         return 0;
     }
     pair_close(p.out);

@@ -558,10 +558,11 @@ static void exit_describe(const struct app *a, struct err *e)
 {
     const struct app_exit *x = &a->last_exit;
 
-    if (!x->valid)
-        err_set(e, ERR_APP, "app could not be started; agentctl logs says why");
+    if (a->start_err.code)
+        err_set(e, ERR_APP, "%s, %u times in a row", a->start_err.text, a->crashes);
     else
-        err_set(e, ERR_APP, "app %s %d after %llu.%llu s, %u times in a row",
+        err_set(e, ERR_APP, "app %s%s%s %d after %llu.%llu s, %u times in a row",
+                x->cause ? app_cause_words(x->cause) : "", x->cause ? ": " : "",
                 x->by_signal ? "was ended by signal" : "exited with code", x->code,
                 (unsigned long long)(x->ran_ms / 1000), (unsigned long long)(x->ran_ms % 1000 / 100),
                 a->crashes);
@@ -666,6 +667,20 @@ static int boot_judge(struct machine *m, struct err *e)
     return activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, e);
 }
 
+/* What belongs to the app and goes with the board's power lies beside the control socket. */
+static void app_setup(struct machine *m)
+{
+    static char run_dir[CONF_PATH_MAX];
+    const struct conf *c = m->conf;
+    const char *slash = strrchr(c->control.socket, '/');
+    const struct app_setup setup = {
+        &c->app, c->update.stable_s, CONFIG_APP_CRASH_BUDGET, c->agent.state_dir, run_dir, on_app, m};
+
+    snprintf(run_dir, sizeof run_dir, "%.*s", slash ? (int)(slash - c->control.socket) : 0,
+             c->control.socket);
+    app_init(&m->app, m->loop, &setup);
+}
+
 static void app_begin(struct machine *m)
 {
     static char root[CONF_PATH_MAX];
@@ -701,7 +716,7 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     m->worker.time_floor_s = SLIPWAY_RELEASED_S;
     time_floor_raise(m, 0);
     memcpy(m->worker.peak_kib, m->store.state.peak_kib, sizeof m->worker.peak_kib);
-    app_init(&m->app, loop, &conf->app, conf->update.stable_s, CONFIG_APP_CRASH_BUDGET, on_app, m);
+    app_setup(m);
     rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
     if (rc == 0)
         rc = boot_judge(m, e);

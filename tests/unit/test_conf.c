@@ -137,6 +137,47 @@ static void every_key_is_read(void **state)
     assert_int_equal(conf.agent.worker_uid, 1000);
 }
 
+static void what_the_app_gets(void **state)
+{
+    const struct conf_app *a = &conf.app;
+
+    (void)state;
+    assert_loads(
+        "[app]\n"
+        "restart = on-failure:4\nnetwork = none\nready = notify\nmemory = 64M\ntmpfs = 2048k\ncpu = 1.5\n"
+        "pids = 33\nuser = 1:2\nstart_timeout = 2m\nwatchdog = 30\n"
+        "args = -v \"two words\" \"a \\\"b\\\" \\\\\" \"\"\n"
+        "env = A=1 B=\n"
+        "volumes = data:/var/lib/x, /mnt/usb:/usb:ro\n"
+        "devices = /dev/i2c-1, /dev/gpiochip0\n"
+        "capabilities = -ALL, +CHOWN, +CAP_SYS_TIME\n");
+    assert_int_equal(a->restart, RESTART_ON_FAILURE);
+    assert_int_equal(a->restart_max, 4);
+    assert_int_equal(a->network, NETWORK_NONE);
+    assert_true(a->ready_by_notify);
+    assert_int_equal(a->memory_kb, 65536);
+    assert_int_equal(a->tmpfs_kb, 2048);
+    assert_int_equal(a->cpu_percent, 150);
+    assert_int_equal(a->pids, 33);
+    assert_string_equal(a->user, "1:2");
+    assert_int_equal(a->start_timeout_s, 120);
+    assert_int_equal(a->watchdog_s, 30);
+    assert_int_equal(a->args.cnt, 4);
+    assert_memory_equal(a->args.text, "-v\0two words\0a \"b\" \\\0", sizeof "-v\0two words\0a \"b\" \\\0");
+    assert_int_equal(a->env.cnt, 2);
+    assert_memory_equal(a->env.text, "A=1\0B=", sizeof "A=1\0B=");
+    assert_string_equal(a->volumes[0].from, "data");
+    assert_string_equal(a->volumes[0].to, "/var/lib/x");
+    assert_false(a->volumes[0].read_only);
+    assert_string_equal(a->volumes[1].from, "/mnt/usb");
+    assert_true(a->volumes[1].read_only);
+    assert_string_equal(a->devices[1], "/dev/gpiochip0");
+    assert_true(a->caps_drop == UINT64_MAX && a->caps_add == (1ull << 25 | 1));
+    assert_loads("[app]\nrestart = unless-stopped\ncpu = 0.5\n");
+    assert_int_equal(a->restart, RESTART_ALWAYS);
+    assert_int_equal(a->cpu_percent, 50);
+}
+
 static void image_without_tag_is_latest(void **state)
 {
     (void)state;
@@ -260,6 +301,35 @@ static void wrong_values_are_refused(void **state)
         "[update]\nautomatic = true\n",
         "[slots]\nkind = raw\n",
         "[app]\nrestart = never\n",
+        "[app]\nrestart = always:3\n",
+        "[app]\nrestart = on-failure:0\n",
+        "[app]\nrestart = on-failure:x\n",
+        "[app]\nnetwork = bridge\n",
+        "[app]\nmemory = 64\n",
+        "[app]\nmemory = 64MB\n",
+        "[app]\nmemory = 1K\n",
+        "[app]\nmemory = 999999999G\n",
+        "[app]\ncpu = 0\n",
+        "[app]\ncpu = 0.0\n",
+        "[app]\ncpu = .5\n",
+        "[app]\ncpu = 1.234\n",
+        "[app]\ncpu = 1x\n",
+        "[app]\npids = 0\n",
+        "[app]\nargs = \"open\n",
+        "[app]\nargs = \"a\"b\n",
+        "[app]\nenv = A\n",
+        "[app]\nenv = =1\n",
+        "[app]\nvolumes = /a\n",
+        "[app]\nvolumes = a:b\n",
+        "[app]\nvolumes = ../x:/b\n",
+        "[app]\nvolumes = a:/b/../c\n",
+        "[app]\nvolumes = a:/b:rx\n",
+        "[app]\nvolumes = a:/\n",
+        "[app]\ndevices = /etc/passwd\n",
+        "[app]\ndevices = /dev/../x\n",
+        "[app]\ncapabilities = CHOWN\n",
+        "[app]\ncapabilities = +NONE\n",
+        "[app]\ncapabilities = +ALL\n",
         "[control]\nserial_baud = 1\n",
         "[agent]\nstate_dir = here\n",
         "[registry]\nproxy = p:3128\n",
@@ -279,7 +349,8 @@ static void wrong_values_are_refused(void **state)
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         assert_refused_about(texts[i], "agent.conf:2: ");
     assert_refused("[app]\nrestart = never\n",
-                   "agent.conf:2: restart must be no, on-failure, always, got \"never\"");
+                   "agent.conf:2: restart must be no, on-failure, on-failure:1 to on-failure:1000, always or "
+                   "unless-stopped, got \"never\"");
     assert_refused("[update]\nstable = 1d\n",
                    "agent.conf:2: stable must be 1 to 86400 seconds, as in 90, 90s, 5m, 2h, got \"1d\"");
 }
@@ -338,12 +409,12 @@ static int remove_dir(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_file_gives_defaults),   cmocka_unit_test(every_key_is_read),
-        cmocka_unit_test(image_without_tag_is_latest), cmocka_unit_test(wrong_images_are_refused),
-        cmocka_unit_test(long_values_are_refused),     cmocka_unit_test(unknown_names_get_a_hint),
-        cmocka_unit_test(broken_lines_are_refused),    cmocka_unit_test(wrong_values_are_refused),
-        cmocka_unit_test(halves_are_refused),          cmocka_unit_test(size_is_bounded),
-        cmocka_unit_test(trust_is_not_left_out),
+        cmocka_unit_test(empty_file_gives_defaults), cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(what_the_app_gets),         cmocka_unit_test(image_without_tag_is_latest),
+        cmocka_unit_test(wrong_images_are_refused),  cmocka_unit_test(long_values_are_refused),
+        cmocka_unit_test(unknown_names_get_a_hint),  cmocka_unit_test(broken_lines_are_refused),
+        cmocka_unit_test(wrong_values_are_refused),  cmocka_unit_test(halves_are_refused),
+        cmocka_unit_test(size_is_bounded),           cmocka_unit_test(trust_is_not_left_out),
     };
 
     return cmocka_run_group_tests_name("conf", tests, make_dir, remove_dir);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -34,6 +35,7 @@ static int notice_cnt;
 static int stop_at; /* the loop ends with this many notices */
 static int child_pipe[2];
 static struct conf_app policy;
+static char dir[] = "/tmp/test_sup_app.XXXXXX";
 
 /* --- an owner ------------------------------------------------------------------------------------------------------ */
 
@@ -144,25 +146,36 @@ static void shell(const char *script)
 
 static void init(enum conf_restart restart, uint32_t stable_s, uint32_t budget)
 {
+    const struct app_setup setup = {&policy, stable_s, budget, dir, dir, on_notice, NULL};
+
     policy.restart = restart;
     policy.stop_timeout_s = 5;
-    app_init(&app, &loop, &policy, stable_s, budget, on_notice, NULL);
+    app_init(&app, &loop, &setup);
 }
 
 static void start(void)
 {
     if (app_start(&app, &spec, "/", &err))
         fail_msg("app_start: %s", err.text);
-    assert_int_equal(app.state, APP_UP);
+    assert_int_equal(app.state, APP_READY);
     assert_true(app.pid > 0);
 }
 
+/* Without the times in front of the lines and what the agent itself adds. */
 static const char *output(void)
 {
-    static char text[4096];
+    static char text[8192], raw[8192];
     uint64_t at;
 
-    text[app_log_read(&app.log, 0, text, sizeof text - 1, &at)] = '\0';
+    raw[app_log_read(&app.log, 0, raw, sizeof raw - 1, &at)] = '\0';
+    text[0] = '\0';
+    for (char *line = raw, *end; *line; line = end) {
+        char *body = strchr(line, 'Z');
+
+        end = strchr(line, '\n') ? strchr(line, '\n') + 1 : line + strlen(line);
+        if (body == line + 23 && body[1] == ' ')
+            strncat(text, body + 2, (size_t)(end - body - 2));
+    }
     return text;
 }
 
@@ -193,11 +206,12 @@ static void signal_is_kept(void **state)
 {
     (void)state;
     init(RESTART_NO, 5, 3);
-    shell("kill -USR1 $$");
+    shell("sleep 30; true");
     start();
+    assert_int_equal(kill(app.pid, SIGKILL), 0);
     loop_until(1);
     assert_true(app.last_exit.by_signal);
-    assert_int_equal(app.last_exit.code, SIGUSR1);
+    assert_int_equal(app.last_exit.code, SIGKILL);
 }
 
 static void success_ends_on_failure_policy(void **state)
@@ -220,7 +234,7 @@ static void other_children_are_not_ours(void **state)
     assert_false(app_reap(&app, app.pid + 1, 0));
     assert_false(app_reap(&app, 0, 0));
     assert_false(app_reap(&app, -1, 0));
-    assert_int_equal(app.state, APP_UP);
+    assert_int_equal(app.state, APP_READY);
     assert_int_equal(app_start(&app, &spec, "/", &err), ERR_STATE);
 }
 
@@ -333,27 +347,47 @@ static void stable_run_resets_the_count(void **state)
 
 /* --- the child ----------------------------------------------------------------------------------------------------- */
 
-static void leftovers_of_the_group_are_killed(void **state)
+/* Whether a process with this word in its command line is there. */
+static bool is_running(const char *word)
 {
-    pid_t left = 0;
+    DIR *proc = opendir("/proc");
+    bool found = false;
 
-    (void)state;
-    init(RESTART_NO, 5, 3);
-    shell("(sh -c 'echo $$; exec sleep 60' &) ; sleep 0.3; exit 1");
-    start();
-    loop_until(1);
-    assert_int_equal(sscanf(output(), "%d", &left), 1);
-    assert_true(left > 1);
-    /* Gone, or a zombie of whoever adopted it. */
-    for (int i = 0; i < 50; i++) {
-        char path[64], stat[256] = "";
+    for (struct dirent *d; !found && (d = readdir(proc));) {
+        char path[300], text[512];
+        ssize_t len;
 
-        snprintf(path, sizeof path, "/proc/%d/stat", left);
-        if (io_read_file(path, stat, sizeof stat) < 0 || strstr(stat, ") Z"))
+        snprintf(path, sizeof path, "/proc/%s/cmdline", d->d_name);
+        len = io_read_file(path, text, sizeof text);
+        found = len > 0 && memmem(text, (size_t)len, word, strlen(word));
+    }
+    closedir(proc);
+    return found;
+}
+
+static void assert_gone(const char *word)
+{
+    for (int i = 0; i < 100; i++) {
+        if (!is_running(word))
             return;
         usleep(20000);
     }
-    fail_msg("%d still runs", left);
+    fail_msg("%s still runs", word);
+}
+
+/* In a session of its own and away from its parent: neither a group nor a parent leads to it. */
+#define DOUBLE_FORK "(setsid sleep 61.0625 & ) ; sleep 0.3; "
+
+static void leftovers_are_killed(void **state)
+{
+    (void)state;
+    init(RESTART_NO, 5, 3);
+    shell(DOUBLE_FORK "exit 1");
+    start();
+    loop_for(150);
+    assert_true(is_running("61.0625"));
+    loop_until(1);
+    assert_gone("61.0625");
 }
 
 static void child_is_set_up(void **state)
@@ -405,7 +439,7 @@ static void missing_binary_is_a_crash(void **state)
     (void)state;
     init(RESTART_ALWAYS, 5, 2);
     spec_args("/no/such/program", NULL, NULL);
-    refused("app: /no/such/program: No such file or directory");
+    refused("/no/such/program: No such file or directory");
     assert_int_equal(notices[0], APP_CRASHED);
     assert_int_equal(app.state, APP_BACKOFF);
     loop_until(2);
@@ -423,7 +457,7 @@ static void missing_name_tells_the_path(void **state)
 
 static void missing_interpreter_is_named(void **state)
 {
-    char file[] = "/tmp/test_sup_app.XXXXXX";
+    char file[] = "/var/test_sup_app.XXXXXX"; /* the app has a /tmp of its own */
     int fd = mkstemp(file);
 
     (void)state;
@@ -483,6 +517,13 @@ static int set_up(void **state)
     (void)state;
     notice_cnt = 0;
     loop_init(&loop, now_ms);
+    memset(&policy, 0, sizeof policy);
+    policy.start_timeout_s = 10;
+    policy.pids = 100;
+    policy.tmpfs_kb = 1024;
+    snprintf(dir, sizeof dir, "/tmp/test_sup_app.XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
     if (pipe2(child_pipe, O_CLOEXEC | O_NONBLOCK))
         return -1;
     loop_fd_add(&loop, child_pipe[0], POLLIN, on_child, NULL);
@@ -491,10 +532,21 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
+    char command[64];
+
     (void)state;
     signal(SIGCHLD, SIG_DFL);
-    if (app.pid > 0 && !kill(-app.pid, SIGKILL))
+    if (app.pid > 0 && !kill(app.pid, SIGKILL))
         waitpid(app.pid, NULL, 0);
+    cgroup_kill(&app.cgroup);
+    cgroup_remove(&app.cgroup);
+    if (app.notify.fd > 0)
+        close(app.notify.fd);
+    if (app.log.fd > 0)
+        close(app.log.fd);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    if (system(command))
+        return -1;
     if (app.out_fd >= 0)
         close(app.out_fd);
     close(child_pipe[0]);
@@ -519,7 +571,7 @@ int main(void)
         TEST(stop_ends_the_back_off),
         TEST(crashes_use_up_the_budget),
         TEST(stable_run_resets_the_count),
-        TEST(leftovers_of_the_group_are_killed),
+        TEST(leftovers_are_killed),
         TEST(child_is_set_up),
         TEST(program_is_looked_for_along_path),
         TEST(missing_binary_is_a_crash),

@@ -1,0 +1,354 @@
+#include "base/conf_app.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- parts --------------------------------------------------------------------------------------------------------- */
+
+/* The next item of a list that is parted by commas, without blanks around it; NULL at the end. */
+static char *item_next(char **rest)
+{
+    char *item = *rest, *end;
+
+    if (!item)
+        return NULL;
+    *rest = strchr(item, ',');
+    if (*rest)
+        *(*rest)++ = '\0';
+    item += strspn(item, " \t");
+    for (end = item + strlen(item); end > item && (end[-1] == ' ' || end[-1] == '\t'); end--)
+        end[-1] = '\0';
+    return *item || *rest ? item : NULL;
+}
+
+/* A whole number of up to 9 digits; *end is what stands behind it. */
+static bool number_read(const char *s, uint32_t *out, const char **end)
+{
+    size_t n = strspn(s, "0123456789");
+
+    *end = s + n;
+    *out = n && n <= 9 ? (uint32_t)strtoul(s, NULL, 10) : 0;
+    return n && n <= 9;
+}
+
+static int either_put(const char *key, const char *first, const char *second, const char *value,
+                      struct err *e)
+{
+    if (!strcmp(value, first) || !strcmp(value, second))
+        return !strcmp(value, second);
+    return err_set(e, ERR_CONFIG, "%s must be %s or %s, got \"%.80s\"", key, first, second, value);
+}
+
+/* --- words --------------------------------------------------------------------------------------------------------- */
+
+static int network_put(struct conf_app *a, char *value, struct err *e)
+{
+    int at = either_put("network", "host", "none", value, e);
+
+    if (at < 0)
+        return at;
+    a->network = (enum conf_network)at;
+    return 0;
+}
+
+static int ready_put(struct conf_app *a, char *value, struct err *e)
+{
+    int at = either_put("ready", "auto", "notify", value, e);
+
+    if (at < 0)
+        return at;
+    a->ready_by_notify = at == 1;
+    return 0;
+}
+
+/* Docker's words. Nothing but a new configuration stops an app for good, so unless-stopped is always. */
+static int restart_put(struct conf_app *a, char *value, struct err *e)
+{
+    static const char *const words[] = {"no", "on-failure", "always", "unless-stopped"};
+    static const enum conf_restart means[] = {RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS, RESTART_ALWAYS};
+    char *colon = strchr(value, ':');
+    const char *end = "";
+
+    a->restart_max = 0;
+    if (colon)
+        *colon++ = '\0';
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(value, words[i]))
+            continue;
+        if (colon && (means[i] != RESTART_ON_FAILURE || !number_read(colon, &a->restart_max, &end) || *end ||
+                      !a->restart_max || a->restart_max > 1000))
+            break;
+        a->restart = means[i];
+        return 0;
+    }
+    return err_set(e, ERR_CONFIG,
+                   "restart must be no, on-failure, on-failure:1 to on-failure:1000, always or "
+                   "unless-stopped, got \"%.40s%s%.40s\"",
+                   value, colon ? ":" : "", colon ? colon : "");
+}
+
+/* --- numbers ------------------------------------------------------------------------------------------------------- */
+
+/* As Docker writes sizes: 64m, 512K, 1G; at least 1 MB. */
+static int size_put(const char *key, uint32_t *out_kb, const char *value, struct err *e)
+{
+    static const char units[] = "kKmMgG";
+    const char *end, *unit;
+    uint32_t number;
+    uint64_t kb;
+
+    if (number_read(value, &number, &end) && *end && !end[1] && (unit = strchr(units, *end))) {
+        kb = (uint64_t)number << 10 * ((unit - units) / 2);
+        if (kb >= 1024 && kb <= 1u << 30) {
+            *out_kb = (uint32_t)kb;
+            return 0;
+        }
+    }
+    return err_set(e, ERR_CONFIG, "%s must be 1M or more, as in 512K, 64M, 1G; got \"%.80s\"", key, value);
+}
+
+static int memory_put(struct conf_app *a, char *value, struct err *e)
+{
+    return size_put("memory", &a->memory_kb, value, e);
+}
+
+static int tmpfs_put(struct conf_app *a, char *value, struct err *e)
+{
+    return size_put("tmpfs", &a->tmpfs_kb, value, e);
+}
+
+/* Processors and hundredths of one: 0.25, 2, 1.5. */
+static int cpu_put(struct conf_app *a, char *value, struct err *e)
+{
+    uint32_t whole, part = 0;
+    const char *end, *tail = "";
+    bool good = number_read(value, &whole, &end) && whole <= 1024;
+
+    if (good && *end == '.') {
+        good = number_read(end + 1, &part, &tail) && tail - end <= 3 && !*tail;
+        part = tail - end == 2 ? part * 10 : part;
+    } else if (*end) {
+        good = false;
+    }
+    if (!good || (!whole && !part))
+        return err_set(e, ERR_CONFIG, "cpu must be a number of processors, as in 0.25, 1, 1.5; got \"%.80s\"",
+                       value);
+    a->cpu_percent = whole * 100 + part;
+    return 0;
+}
+
+/* --- lists --------------------------------------------------------------------------------------------------------- */
+
+/* Words parted by blanks; "a word" in quotes may have blanks, and \" and \\ within. */
+static int words_put(const char *key, struct conf_words *w, const char *s, struct err *e)
+{
+    size_t len = 0;
+
+    memset(w, 0, sizeof *w);
+    for (s += strspn(s, " \t"); *s; s += strspn(s, " \t")) {
+        bool quoted = *s == '"';
+
+        for (s += quoted; *s && (quoted ? *s != '"' : *s != ' ' && *s != '\t'); s++) {
+            s += quoted && *s == '\\' && (s[1] == '"' || s[1] == '\\');
+            if (len + 2 > sizeof w->text)
+                return err_set(e, ERR_CONFIG, "%s has more than %zu characters", key, sizeof w->text - 1);
+            w->text[len++] = *s;
+        }
+        if (quoted && (*s != '"' || (s[1] && s[1] != ' ' && s[1] != '\t')))
+            return err_set(e, ERR_CONFIG, "%s: a quote must end a word", key);
+        s += quoted;
+        if (len + 2 > sizeof w->text)
+            return err_set(e, ERR_CONFIG, "%s has more than %zu characters", key, sizeof w->text - 1);
+        w->text[len++] = '\0';
+        w->cnt++;
+    }
+    return 0;
+}
+
+static int args_put(struct conf_app *a, char *value, struct err *e)
+{
+    return words_put("args", &a->args, value, e);
+}
+
+static int env_put(struct conf_app *a, char *value, struct err *e)
+{
+    const char *at = a->env.text;
+
+    if (words_put("env", &a->env, value, e))
+        return e->code;
+    for (uint32_t i = 0; i < a->env.cnt; i++, at += strlen(at) + 1)
+        if (!strchr(at, '=') || *at == '=')
+            return err_set(e, ERR_CONFIG, "env wants NAME=value, got \"%.80s\"", at);
+    return 0;
+}
+
+/* Absolute, without "." and ".." and "//" and an end of "/": it is compared as text. */
+static bool path_plain(const char *s)
+{
+    if (*s != '/' || !s[1])
+        return false;
+    while (*s) {
+        size_t n = strcspn(++s, "/");
+
+        if (!n || (n == 1 && s[0] == '.') || (n == 2 && s[0] == '.' && s[1] == '.'))
+            return false;
+        s += n;
+    }
+    return true;
+}
+
+static bool volume_name_valid(const char *s)
+{
+    size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+
+    return n && !s[n] && s[0] != '.';
+}
+
+/* FROM:TO[:ro|:rw], as `docker run -v`: FROM is a name or an absolute path. */
+static int volume_put(struct conf_volume *v, char *item, struct err *e)
+{
+    char *to = strchr(item, ':');
+    char *mode = to ? strchr(to + 1, ':') : NULL;
+
+    if (to)
+        *to++ = '\0';
+    if (mode)
+        *mode++ = '\0';
+    v->read_only = mode && !strcmp(mode, "ro");
+    if (!to || !path_plain(to) || (mode && !v->read_only && strcmp(mode, "rw") != 0) ||
+        !(path_plain(item) || volume_name_valid(item)))
+        return err_set(e, ERR_CONFIG,
+                       "volumes wants name:/path or /path:/path, with :ro if so; got \"%.60s%s%.60s\"", item,
+                       to ? ":" : "", to ? to : "");
+    if (snprintf(v->from, sizeof v->from, "%s", item) >= (int)sizeof v->from ||
+        snprintf(v->to, sizeof v->to, "%s", to) >= (int)sizeof v->to)
+        return err_set(e, ERR_CONFIG, "volumes: \"%.60s\" is too long", item);
+    return 0;
+}
+
+static int volumes_put(struct conf_app *a, char *value, struct err *e)
+{
+    size_t cnt = 0;
+
+    for (char *item; (item = item_next(&value)); cnt++) {
+        if (cnt == CONF_APP_VOLUME_MAX)
+            return err_set(e, ERR_CONFIG, "volumes: more than %d", CONF_APP_VOLUME_MAX);
+        if (volume_put(&a->volumes[cnt], item, e))
+            return e->code;
+    }
+    return 0;
+}
+
+static int devices_put(struct conf_app *a, char *value, struct err *e)
+{
+    size_t cnt = 0;
+
+    for (char *item; (item = item_next(&value)); cnt++) {
+        if (cnt == CONF_APP_DEVICE_MAX)
+            return err_set(e, ERR_CONFIG, "devices: more than %d", CONF_APP_DEVICE_MAX);
+        if (strncmp(item, "/dev/", 5) || !path_plain(item) || strlen(item) >= sizeof a->devices[0])
+            return err_set(e, ERR_CONFIG, "devices wants /dev/NAME, got \"%.80s\"", item);
+        snprintf(a->devices[cnt], sizeof a->devices[0], "%s", item);
+    }
+    return 0;
+}
+
+/* In the order of their numbers (linux/capability.h). */
+static const char *const capabilities[] = {
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+};
+
+static int capability_find(const char *name)
+{
+    name += strncmp(name, "CAP_", 4) ? 0 : 4;
+    for (int i = 0; i < (int)(sizeof capabilities / sizeof capabilities[0]); i++)
+        if (!strcmp(capabilities[i], name))
+            return i;
+    return -1;
+}
+
+/* +NET_RAW, -CHOWN, -ALL: taken away first and then added, so that "-ALL, +CHOWN" leaves one. */
+static int capabilities_put(struct conf_app *a, char *value, struct err *e)
+{
+    a->caps_add = a->caps_drop = 0;
+    for (char *item; (item = item_next(&value));) {
+        uint64_t *set = *item == '+' ? &a->caps_add : &a->caps_drop;
+        int cap = capability_find(item + 1);
+
+        if (*item == '-' && !strcmp(item + 1, "ALL"))
+            a->caps_drop = UINT64_MAX;
+        else if ((*item == '+' || *item == '-') && cap >= 0)
+            *set |= 1ull << cap;
+        else
+            return err_set(e, ERR_CONFIG,
+                           "capabilities wants +NAME, -NAME or -ALL, as in \"-ALL, +NET_RAW\"; got \"%.40s\"",
+                           item);
+    }
+    return 0;
+}
+
+int conf_app_put(struct conf_app *a, const char *name, char *value, struct err *e)
+{
+    static const struct {
+        const char *name;
+        int (*put)(struct conf_app *a, char *value, struct err *e);
+    } keys[] = {
+        {"restart", restart_put},
+        {"network", network_put},
+        {"ready", ready_put},
+        {"memory", memory_put},
+        {"tmpfs", tmpfs_put},
+        {"cpu", cpu_put},
+        {"args", args_put},
+        {"env", env_put},
+        {"volumes", volumes_put},
+        {"devices", devices_put},
+        {"capabilities", capabilities_put},
+    };
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (!strcmp(keys[i].name, name))
+            return keys[i].put(a, value, e);
+    return err_set(e, ERR_CONFIG, "%s: no such kind of value", name);
+}

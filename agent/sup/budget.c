@@ -1,0 +1,37 @@
+#include "sup/budget.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/io.h"
+
+#define APP_LEAST_KB 1024
+/* All roles, as during an update. */
+#define AGENT_KB (CONFIG_MEM_AGENTD_KB + CONFIG_MEM_FETCH_KB + CONFIG_MEM_STAGE_KB + CONFIG_MEM_DECODE_KB)
+
+int budget_fit(uint32_t wanted_kb, uint64_t total_kb, uint32_t *out_kb, struct err *e)
+{
+    uint64_t app_kb = wanted_kb ? wanted_kb : APP_LEAST_KB;
+    uint64_t sum_kb = app_kb + AGENT_KB + CONFIG_APP_RESERVE_KB;
+
+    if (sum_kb > total_kb)
+        return err_set(e, ERR_LIMIT,
+                       "memory: app %llu KB + agent %u KB + reserve %u KB = %llu KB, the board has %llu KB",
+                       (unsigned long long)app_kb, AGENT_KB, CONFIG_APP_RESERVE_KB,
+                       (unsigned long long)sum_kb, (unsigned long long)total_kb);
+    total_kb -= AGENT_KB + CONFIG_APP_RESERVE_KB;
+    *out_kb = wanted_kb ? wanted_kb : total_kb < UINT32_MAX ? (uint32_t)total_kb : UINT32_MAX;
+    return 0;
+}
+
+int budget_total(uint64_t *out_kb, struct err *e)
+{
+    char text[4096];
+    const char *at;
+
+    if (io_read_file("/proc/meminfo", text, sizeof text) < 0)
+        return err_errno(e, "/proc/meminfo");
+    at = strstr(text, "MemTotal:");
+    *out_kb = at ? strtoull(at + strlen("MemTotal:"), NULL, 10) : 0;
+    return *out_kb ? 0 : err_set(e, ERR_FORMAT, "/proc/meminfo: no MemTotal");
+}
