@@ -12,9 +12,10 @@ $(OUT)/cuts: $(cuts_objects) $(OUT)/libslipway.a
 	@echo "  LINK    $@"
 	@$(link_start) $(cuts_calls:%=-Wl,--wrap=%) -o $@ $^ $(link_libs)
 
-# SEED chooses what is kept where there are too many choices; RATE: of the states after one cut, one in so many is cut
-# again; ID replays one state.
+# SEED chooses what is kept where there are too many choices, SAMPLES of them; RATE: of the states after one cut, one in
+# so many is cut again; ID replays one state.
 cuts: $(OUT)/cuts
-	@$(OUT)/cuts -j 2 $(if $(SEED),-s $(SEED)) $(if $(RATE),-r $(RATE)) $(if $(ID),-i $(ID))
+	@$(OUT)/cuts -j 2 $(if $(SEED),-s $(SEED)) $(if $(SAMPLES),-n $(SAMPLES)) $(if $(RATE),-r $(RATE)) \
+	    $(if $(ID),-i $(ID))
 
 -include $(cuts_objects:.o=.d)

@@ -9,8 +9,7 @@
 #define SEEN_MAX (1u << 22)
 #define ALL_OF_FIRST 6 /* so many pending operations at most: every subset */
 #define ALL_OF_SECOND 3
-#define SAMPLES_FIRST 8 /* else so many subsets besides all and none */
-#define SAMPLES_SECOND 2
+#define SAMPLES_SECOND 2  /* subsets, where there are too many to take all */
 #define FAULT_CUT_RATE 16 /* of the runs with a fault, one in so many is cut as well */
 #define REPORTS_MAX 5
 
@@ -29,7 +28,7 @@ static uint64_t seen[SEEN_MAX];
 
 /* --- ways --------------------------------------------------------------------------------------------------------- */
 
-static const char *const fault_names[] = {"", "eio", "enospc", "erofs", "flip"};
+static const char *const fault_names[] = {"", "eio", "enospc", "erofs", "dead", "flip"};
 
 void way_print(const struct way *way, char *out, size_t cap)
 {
@@ -39,12 +38,17 @@ void way_print(const struct way *way, char *out, size_t cap)
         len += snprintf(out + len, cap - (size_t)len, ",%s=%u", fault_names[way->fault], way->fault_at);
     for (int i = 0; i < way->cut_cnt; i++)
         len += snprintf(out + len, cap - (size_t)len, ",cut=%u.%u", way->cuts[i].point, way->cuts[i].choice);
+    if (way->storm)
+        snprintf(out + len, cap - (size_t)len, ",storm");
 }
 
 static bool part_parse(char *part, struct way *out)
 {
     char *value = strchr(part, '='), *end = NULL;
 
+    out->storm = strcmp(part, "storm") == 0;
+    if (out->storm)
+        return true;
     if (value == NULL)
         return false;
     *value++ = '\0';
@@ -104,7 +108,7 @@ static bool run(const struct way *way, const struct medium_image *from, const st
     kernel.fault = faulty ? way->fault : FAULT_NONE;
     kernel.fault_at = way->fault_at;
     world.power_cuts = faulty || way->cut_cnt > 0;
-    if (world_run(from, step) == WORLD_SETTLED)
+    if ((way->storm ? world_storm(from, step) : world_run(from, step)) == WORLD_SETTLED)
         return true;
     if (!faulty || kernel.fault_hit)
         failed(way);
@@ -151,7 +155,7 @@ static bool choose(const struct medium_walk *w, int depth, uint32_t point, uint3
 {
     uint32_t cnt = w->pending_cnt;
     uint32_t all = depth == 0 ? ALL_OF_FIRST : ALL_OF_SECOND;
-    uint32_t subsets = cnt <= all ? 1u << cnt : 2 + (depth == 0 ? SAMPLES_FIRST : SAMPLES_SECOND);
+    uint32_t subsets = cnt <= all ? 1u << cnt : 2 + (depth == 0 ? explore.samples : SAMPLES_SECOND);
     uint64_t bits = mix(explore.seed, (uint64_t)point << 32 | n);
 
     c->torn = -1;
@@ -226,6 +230,12 @@ static void start_from(struct way *way, const struct medium_image *image, const 
     }
     explore.tally.states++;
     (void)run(way, image, step);
+    if (way->cut_cnt > 1)
+        return;
+    explore.tally.storms++;
+    way->storm = true;
+    (void)run(way, image, step);
+    way->storm = false;
 }
 
 /* The state was started from before; now that start is cut, too. */
@@ -319,6 +329,7 @@ bool explore_replay(const struct way *way, const struct medium_image *base, cons
         struct level *l = &levels[depth];
 
         w.cut_cnt = depth;
+        w.storm = way->storm && depth == way->cut_cnt;
         ok = run(&w, from, step);
         printf("--- run %d\n%s", depth, kernel_log());
         if (depth == way->cut_cnt)

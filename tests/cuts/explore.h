@@ -4,6 +4,7 @@
  *     update.1,eio=55        the 55th call fails
  *     update.1,cut=37.5      cut at point 37 of the trace, choice 5 of what was kept
  *     update.1,cut=37.5,cut=12.3    and the start after that one cut again
+ *     update.1,cut=37.5,storm       and then cut ten times before agentd is up
  *
  * Choices beyond all or nothing are made from the seed where there are too many to take all.
  */
@@ -20,6 +21,7 @@ struct way {
     unsigned step;
     enum fault_kind fault;
     uint32_t fault_at;
+    bool storm;
     int cut_cnt;
     struct {
         uint32_t point, choice;
@@ -30,12 +32,14 @@ struct tally {
     uint64_t states;   /* distinct media that the device was started from */
     uint64_t repeated; /* that came out the same as one before */
     uint64_t faults;   /* runs with a call that fails */
+    uint64_t storms;
     uint64_t failed;
     uint64_t points; /* operations of the clean runs */
 };
 
 struct explore {
     uint64_t seed;
+    uint32_t samples; /* subsets of what was pending, where there are too many to take all */
     uint32_t
         second_rate; /* of the states after one cut, one in so many is cut again at every point; 0: none */
     bool stop_at_first;

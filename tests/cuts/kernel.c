@@ -98,6 +98,7 @@ static bool trips(enum call_class class, uint16_t node)
         due = due && class == CALL_GROWS && medium.now.nodes[node].type != MEDIUM_DEVICE;
         break;
     case FAULT_EROFS:
+    case FAULT_DEAD:
         due = number >= kernel.fault_at && class != CALL_LOOKS && medium.now.nodes[node].fs == FS_DATA;
         break;
     default:

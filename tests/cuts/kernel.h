@@ -24,6 +24,7 @@ enum fault_kind {
     FAULT_EIO,    /* call `at` fails */
     FAULT_ENOSPC, /* the same, for calls that need room */
     FAULT_EROFS,  /* from call `at` on, /data takes nothing more until the next start */
+    FAULT_DEAD,   /* the same, for ever */
     FAULT_FLIP,   /* the `at`th sector that is written to a slot is stored with a flipped bit */
 };
 

@@ -1,7 +1,7 @@
 /* make cuts: every cut, in numbers.
  *
- *     cuts [-j JOBS] [-s SEED] [-r RATE]     all scenarios, then the known-bad builds
- *     cuts [-s SEED] -i ID                   one state again, told in full
+ *     cuts [-j JOBS] [-s SEED] [-n SAMPLES] [-r RATE]    all scenarios, then the known-bad builds
+ *     cuts [-s SEED] [-n SAMPLES] [-b BAD] -i ID         one state again, told in full
  */
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -46,6 +46,7 @@ static const char *const bad_names[BAD_CNT] = {
     [BAD_ARM_FIRST] = "armed first, remembered after",
     [BAD_NO_DATA_SYNC] = "records are not synced",
     [BAD_NO_DIR_SYNC] = "the folder of new records is not synced",
+    [BAD_NAMES_BOTH] = "a slot that is written to stays in order",
 };
 
 static struct medium_image factory[2]; /* of tree slots, of disk slots */
@@ -151,6 +152,7 @@ static bool good_run(int jobs, struct tally *sum)
         sum->states += sh->tally[j].states;
         sum->repeated += sh->tally[j].repeated;
         sum->faults += sh->tally[j].faults;
+        sum->storms += sh->tally[j].storms;
         sum->failed += sh->tally[j].failed;
         sum->points += sh->tally[j].points;
     }
@@ -207,12 +209,15 @@ int main(int argc, char **argv)
     bool all;
 
     explore.seed = 1;
-    explore.second_rate = 16;
-    while ((opt = getopt(argc, argv, "j:s:r:b:i:")) != -1) {
+    explore.second_rate = 8;
+    explore.samples = 48;
+    while ((opt = getopt(argc, argv, "j:s:n:r:b:i:")) != -1) {
         if (opt == 'j')
             jobs = (int)strtol(optarg, NULL, 10);
         else if (opt == 's')
             explore.seed = strtoull(optarg, NULL, 10);
+        else if (opt == 'n')
+            explore.samples = (uint32_t)strtoul(optarg, NULL, 10);
         else if (opt == 'r')
             explore.second_rate = (uint32_t)strtoul(optarg, NULL, 10);
         else if (opt == 'b')
@@ -231,8 +236,9 @@ int main(int argc, char **argv)
     all = good_run(jobs, &sum);
     clock_gettime(CLOCK_MONOTONIC, &ended);
     printf("%" PRIu64 " states from %" PRIu64 " operations (%" PRIu64 " more were the same), %" PRIu64
-           " failed calls, %" PRIu64 " failures, %ld s\n",
-           sum.states, sum.points, sum.repeated, sum.faults, sum.failed, (long)(ended.tv_sec - began.tv_sec));
+           " failed calls, %" PRIu64 " storms, %" PRIu64 " failures, %ld s\n",
+           sum.states, sum.points, sum.repeated, sum.faults, sum.storms, sum.failed,
+           (long)(ended.tv_sec - began.tv_sec));
     if (!all)
         printf("FAILED: a process ended before its time\n");
     for (enum bad b = BAD_NONE + 1; b < BAD_CNT; b++)

@@ -22,6 +22,7 @@
 #define RESPAWNS_MAX 5
 #define POLLS_MAX 24
 #define POLLS_PATIENCE 6
+#define STORM_STARTS 10 /* more than all slots have tries */
 #define TIME_MAX_MS (7 * 24 * 3600 * 1000ull)
 #define DISK_LEN 6000u
 #define DEVICE_LEN (16u * MEDIUM_SECTOR)
@@ -361,6 +362,8 @@ int worker_poll(struct worker *w, struct err *e)
     (void)e;
     if (++own.polls % POLLS_PATIENCE == 0 && kernel.fault == FAULT_EROFS)
         world_restart(); /* a filesystem that takes nothing more is looked at again when it is mounted anew */
+    if (own.polls > POLLS_MAX && kernel.fault == FAULT_DEAD)
+        longjmp(own.out, WORLD_SETTLED);
     if (own.polls > POLLS_MAX || kernel.now_ms > TIME_MAX_MS)
         world_fail("does not settle: %u polls, %u starts", own.polls, world.boots);
     loop_timer_set(w->loop, &own.worker_timer, 100);
@@ -498,7 +501,7 @@ static ssize_t bad_read(const char *dir, const char *name, int copy, void *buf, 
 
 static int bad_write(const char *dir, const char *name, int copy, const void *buf, size_t len, struct err *e)
 {
-    if (world.bad == BAD_ARM_FIRST && own.machine.state == MACHINE_INSTALLING) {
+    if (world.bad == BAD_ARM_FIRST && own.machine.state == MACHINE_INSTALLING && strcmp(name, "state") == 0) {
         ASSERT(held_cnt < (int)(sizeof held / sizeof held[0]) && len <= sizeof held[0].bytes);
         snprintf(held[held_cnt].name, sizeof held[0].name, "%s", name);
         held[held_cnt].copy = copy;
@@ -521,8 +524,8 @@ static int bad_two_writes(const void *arg, const struct bootrec *r, struct err *
     return rc < 0 ? rc : bootrec_uboot.store(arg, r, e);
 }
 
-/* As the driver does it, but over the copy that is good. */
-static int bad_same_copy(const void *arg, const struct bootrec *r, struct err *e)
+/* As the driver does it, but for what is bad: over the copy that is good, or with both slots in order. */
+static int bad_driver(const void *arg, const struct bootrec *r, struct err *e)
 {
     static const char *const left[] = {"BOOT_A_LEFT", "BOOT_B_LEFT"};
     struct uboot_env env;
@@ -532,15 +535,16 @@ static int bad_same_copy(const void *arg, const struct bootrec *r, struct err *e
         rc = uboot_env_set(&env, "BOOT_ORDER", r->first == SLOT_A ? "A B" : "B A", e);
     for (int i = 0; i < SLOT_CNT && rc == 0; i++)
         rc = uboot_env_set(&env, left[i], (const char[2]){(char)('0' + r->left[i]), 0}, e);
-    env.newest = 1 - env.newest;
+    if (world.bad == BAD_SAME_COPY)
+        env.newest = 1 - env.newest;
     return rc < 0 ? rc : uboot_env_write(arg, &env, e);
 }
 
 static int bad_store(const void *arg, const struct bootrec *r, struct err *e)
 {
-    int rc = world.bad == BAD_TWO_WRITES  ? bad_two_writes(arg, r, e)
-             : world.bad == BAD_SAME_COPY ? bad_same_copy(arg, r, e)
-                                          : bootrec_uboot.store(arg, r, e);
+    int rc = world.bad == BAD_TWO_WRITES                                 ? bad_two_writes(arg, r, e)
+             : world.bad == BAD_SAME_COPY || world.bad == BAD_NAMES_BOTH ? bad_driver(arg, r, e)
+                                                                         : bootrec_uboot.store(arg, r, e);
 
     for (int i = 0; rc == 0 && i < held_cnt; i++)
         rc = store_linux.write(STATE_DIR, held[i].name, held[i].copy, held[i].bytes, held[i].len, e);
@@ -709,6 +713,9 @@ static enum world_end settled(void)
 
     if (end != 0)
         return (enum world_end)end;
+    if (kernel.fault ==
+        FAULT_DEAD) /* no version can be kept; that something whole runs is all there is to ask for */
+        return WORLD_SETTLED;
     end_check();
     if (!world.power_cuts)
         flash_check();
@@ -727,10 +734,8 @@ static enum world_end settled(void)
     return WORLD_SETTLED;
 }
 
-enum world_end world_run(const struct medium_image *from, const struct step *step)
+static void run_begin(const struct medium_image *from, const struct step *step)
 {
-    volatile enum world_end end = WORLD_RESTARTS;
-
     own.from = from;
     own.settled = own.polls = 0;
     own.net_failed = false;
@@ -745,6 +750,13 @@ enum world_end world_run(const struct medium_image *from, const struct step *ste
     board_init();
     medium_load(from);
     own.runs = true;
+}
+
+enum world_end world_run(const struct medium_image *from, const struct step *step)
+{
+    volatile enum world_end end = WORLD_RESTARTS;
+
+    run_begin(from, step);
     while (end == WORLD_RESTARTS) {
         int way = setjmp(own.out);
 
@@ -756,6 +768,25 @@ enum world_end world_run(const struct medium_image *from, const struct step *ste
     }
     own.runs = false;
     return end;
+}
+
+enum world_end world_storm(const struct medium_image *from, const struct step *step)
+{
+    int way;
+
+    run_begin(from, step);
+    way = setjmp(own.out);
+    for (int i = 0; way == 0 && i < STORM_STARTS; i++) {
+        enum slot_id slot;
+
+        medium_reset(own.from);
+        slot = uboot_start();
+        if (world_slot_version(slot) == V_NONE)
+            world_fail("start %d of a storm is of slot %c, which holds no whole version", i + 1,
+                       'A' + (int)slot);
+    }
+    own.runs = false;
+    return way == 0 ? WORLD_SETTLED : (enum world_end)way;
 }
 
 /* --- the factory -------------------------------------------------------------------------------------------------- */

@@ -43,6 +43,7 @@ enum bad {
     BAD_ARM_FIRST,    /* armed first, remembered after */
     BAD_NO_DATA_SYNC, /* records are not synced */
     BAD_NO_DIR_SYNC,  /* the folder of new records is not synced */
+    BAD_NAMES_BOTH,   /* a slot that is written to stays in the boot loader's order */
     BAD_CNT
 };
 
@@ -63,6 +64,9 @@ extern struct world world;
 void world_init(struct medium_image *factory_tree, struct medium_image *factory_disk);
 /* Run *step from *from. medium.trace is the whole run's; medium.now what is durable after it. */
 enum world_end world_run(const struct medium_image *from, const struct step *step);
+
+/* Power fails again and again before agentd is up: nothing may start that is not whole. */
+enum world_end world_storm(const struct medium_image *from, const struct step *step);
 
 /* What the slot holds: V_NONE for anything that is not exactly one of the versions. */
 enum version world_slot_version(enum slot_id slot);
