@@ -1,15 +1,30 @@
 /* Giving up what a role does not need. Roles that meet bytes from outside call this once, after they opened what they
- * use and before they read the first byte. */
+ * use and before they read the first byte. What the kernel does not have is left out, and sandbox_describe() says so.
+ *
+ *            user         root    files (Landlock)      system calls (seccomp)
+ *   decode   worker_uid   empty   none                  pipes and memory; the same for envelope
+ *   fetch    worker_uid   whole   /etc and /run, read   these, network, open
+ *   stage    root         whole   all, since it mounts  all but network, processes, debugging, modules and the like;
+ *                                                       nine capabilities
+ */
 #ifndef SLIPWAY_BASE_SANDBOX_H
 #define SLIPWAY_BASE_SANDBOX_H
 
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
 
-/* Never gain privileges again, write no file, leave no core dump; when root, become user and group `uid` without
- * supplementary groups. With `empty_root` the file system is out of reach, too (root only). */
-int sandbox_enter(uint32_t uid, bool empty_root, struct err *e);
+enum sandbox { SANDBOX_DECODE = 1, SANDBOX_FETCH, SANDBOX_STAGE };
+
+/* Never gain privileges again, leave no core dump. decode and fetch: write no file, and when root, become user and
+ * group `uid` without supplementary groups. */
+int sandbox_enter(enum sandbox kind, uint32_t uid, struct err *e);
+
+/* What is in force here, for people: "seccomp, Landlock", "seccomp, no Landlock". */
+void sandbox_describe(char *out, size_t cap);
+
+/* sandbox_calls.c: allow or deny system calls from now on. A call that is not allowed ends the process. */
+int sandbox_calls(enum sandbox kind, struct err *e);
 
 #endif

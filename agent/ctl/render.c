@@ -394,7 +394,8 @@ static void cost_lines(const cJSON *status, FILE *out)
     line(out, "flash", "for life: %s MB written to slots, %s MB not; %lld records",
          tenths(number(flash, "slot_bytes_written"), 1000000).s,
          tenths(number(flash, "slot_bytes_kept"), 1000000).s, (long long)number(flash, "state_writes"));
-    line(out, "sha256", "%.15s, %s MiB/s", text(hash, "engine"), tenths(number(hash, "kib_s"), 1024).s);
+    line(out, "sha256", "%.15s, %s MiB/s   sandbox: %.40s", text(hash, "engine"),
+         tenths(number(hash, "kib_s"), 1024).s, text(status, "sandbox"));
 }
 
 void render_status(const cJSON *status, FILE *out)

@@ -135,6 +135,7 @@ static void cost_add(struct json *j, cJSON *to, const struct status *s)
     }
     json_put_text(j, hash, "engine", s->hash_engine);
     json_put_integer(j, hash, "kib_s", s->hash_kib_s);
+    json_put_text(j, to, "sandbox", s->sandbox);
 }
 
 void status_add(struct json *j, cJSON *to, const struct status *s, bool why)

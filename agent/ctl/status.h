@@ -76,6 +76,7 @@ struct status {
     struct status_role roles[4];
     uint32_t hash_kib_s;
     char hash_engine[16];
+    char sandbox[48]; /* what holds the roles back here: "seccomp, Landlock" */
 };
 
 struct json;

@@ -22,7 +22,7 @@ static int fetch_start(const struct conf *conf, int64_t time_floor_s, int req_fd
     if (!rc)
         rc = http_open(&conf->registry, &registry.time, &registry.http, e);
     if (!rc)
-        rc = sandbox_enter(conf->agent.worker_uid, false, e); /* names are looked up by way of /etc */
+        rc = sandbox_enter(SANDBOX_FETCH, conf->agent.worker_uid, e);
     return rc ? err_prefix(e, "fetch") : 0;
 }
 

@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "base/version.h"
 #include "ctl/server.h"
 #include "hal/board.h"
@@ -128,6 +129,7 @@ static void on_status(void *ctx, struct status *out)
     out->roles[0].peak_kib = own_peak_kib();
     out->hash_kib_s = hash_engine_speed();
     snprintf(out->hash_engine, sizeof out->hash_engine, "%s", hash_engine_name());
+    sandbox_describe(out->sandbox, sizeof out->sandbox);
     machine_status(&d->machine, out);
 }
 
@@ -200,6 +202,7 @@ int agentd_main(const struct conf *conf, const char *conf_path)
 {
     static struct agentd d;
     struct err e = {0};
+    char sandbox[48];
     int rc;
 
     ceiling_set();
@@ -210,6 +213,8 @@ int agentd_main(const struct conf *conf, const char *conf_path)
         log_error("%s", e.text);
         return 1;
     }
+    sandbox_describe(sandbox, sizeof sandbox);
+    log_info("sandbox: %s", sandbox);
     log_info("%s: following %s/%s:%s, slot %c", board.name, conf->registry.host, conf->registry.repository,
              conf->registry.tag, 'A' + (int)d.machine.booted);
     rc = loop_run(&d.loop);

@@ -193,7 +193,7 @@ static int decode_start(struct decode *d, uint32_t uid, struct err *e)
 {
     if (!(d->tar = tar_new()) || !(d->text = malloc(TEXT_MAX)))
         return err_set(e, ERR_LIMIT, "decode does not fit under its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
-    return sandbox_enter(uid, true, e);
+    return sandbox_enter(SANDBOX_DECODE, uid, e);
 }
 
 int decode_main(uint32_t uid, bool envelope)

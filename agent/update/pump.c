@@ -10,6 +10,12 @@
 #include "oci/fetch.h"
 #include "stream/frame.h"
 
+/* A pipe that nobody reads any more: agentd will know what decode died of. */
+static int decode_failed(struct err *e)
+{
+    return errno == EPIPE ? err_set(e, ERR_PEER, "decode ended without a word") : err_errno(e, "decode");
+}
+
 static int body_head(struct pump *p, struct err *e)
 {
     struct frame head;
@@ -26,7 +32,7 @@ static int body_head(struct pump *p, struct err *e)
         p->left = head.len;
         p->state = PUMP_PAYLOAD;
         return io_write_full(p->raw_fd, &(struct frame){.type = FRAME_RAW, .len = head.len}, sizeof head) < 0
-                   ? err_errno(e, "decode")
+                   ? decode_failed(e)
                    : 0;
     case FRAME_BODY_END:
         rc = frame_read_fixed(p->body_fd, &head, &end, sizeof end, e);
@@ -52,7 +58,7 @@ static int body_payload(struct pump *p, struct err *e)
     if (n < 0 && errno == EAGAIN)
         return 0;
     if (n < 0)
-        return err_errno(e, "decode");
+        return decode_failed(e);
     if (n == 0)
         return err_set(e, ERR_PEER, "fetch ended in the middle of a body");
     if (io_read_full(p->body_fd, p->piece, (size_t)n) != n)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "hal/board.h"
 #include "oci/fetch.h"
 #include "oci/image.h"
@@ -336,7 +337,9 @@ int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *
     s->place = own[slot][0] ? own[slot] : board.slots[slot];
     s->disk.fd = -1;
     snprintf(s->toc_path, sizeof s->toc_path, "%s/toc-%c", conf->agent.state_dir, 'a' + (int)slot);
-    rc = install(s, digest, media, &e);
+    rc = sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e);
+    if (rc == 0)
+        rc = install(s, digest, media, &e);
     progress_send(s); /* counts to keep, of a failure too */
     if (rc < 0) {
         if (frame_write_err(STAGE_FD_REPORT, &e, &sent) < 0)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shlex
 import subprocess
 import time
 
@@ -16,6 +15,7 @@ import factory
 from device import SimDevice, slot
 from factory import BUNDLE, Factory, Key, SIGNATURE, SIMPLE, image, sha256
 from images import make_registry
+from relink import relink
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
@@ -503,26 +503,11 @@ def test_off_is_said_aloud(works, keys):
 @pytest.fixture(name="gullible", scope="module")
 def fixture_gullible(tmp_path_factory):
     """The agent with a trust_key_verify() that says yes to everything."""
-    folder = tmp_path_factory.mktemp("gullible")
-    out = TOP / "out" / "sim"
-    compile_command, _, link = (out / ".command").read_text().strip().partition(" / ")
-    first, _, libraries = link.partition(" -Wl,--start-group")
-    bad = folder / "bad.c"
-    bad.write_text('#include "trust/keys.h"\n'
-                   "enum verdict trust_key_verify(struct trust_keys *k, uint32_t at, const struct trust_signed *s,\n"
-                   "                              const struct digest *subject)\n"
-                   "{ (void)k; (void)at; (void)s; (void)subject; return VERDICT_MATCH; }\n")
-    keys = out / "obj/agent/trust/keys.o"
-    weak = folder / "keys.o"
-    subprocess.run(["objcopy", "--weaken-symbol=trust_key_verify", keys, weak], check=True)
-    objects = [str(path) for path in sorted((out / "obj").rglob("*.o"))
-               if path != keys and (TOP / path.relative_to(out / "obj").with_suffix(".c")).exists()
-               and path.relative_to(out / "obj").parts[0] in ("agent", "hal", "boards")]
-    program = folder / "slipway"
-    subprocess.run([*shlex.split(compile_command), "-c", str(bad), "-o", str(folder / "bad.o")], check=True, cwd=TOP)
-    subprocess.run([*shlex.split(first), "-o", str(program), str(folder / "bad.o"), str(weak), *objects,
-                    *shlex.split("-Wl,--start-group" + libraries)], check=True, cwd=TOP)
-    return program
+    return relink(tmp_path_factory.mktemp("gullible"), "agent/trust/keys.c", "trust_key_verify",
+                  '#include "trust/keys.h"\n'
+                  "enum verdict trust_key_verify(struct trust_keys *k, uint32_t at, const struct trust_signed *s,\n"
+                  "                              const struct digest *subject)\n"
+                  "{ (void)k; (void)at; (void)s; (void)subject; return VERDICT_MATCH; }\n")
 
 
 def test_an_agent_that_does_not_verify_is_caught(works, keys, tmp_path, gullible):

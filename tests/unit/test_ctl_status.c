@@ -78,7 +78,7 @@ static void worst(char c)
     s.app.last_exit.by_signal = false;
     FILL(s.agent_version, c), FILL(s.board, c), FILL(s.device_id, c), FILL(s.reset_cause, c),
         FILL(s.image, c);
-    FILL(s.state, c), FILL(s.detail, c), FILL(s.app.state, c), FILL(s.hash_engine, c);
+    FILL(s.state, c), FILL(s.detail, c), FILL(s.app.state, c), FILL(s.hash_engine, c), FILL(s.sandbox, c);
     FILL(s.last_failure.cause, c), FILL(s.last_failure.text, c), FILL(s.last_failure.event, c);
     for (int i = 0; i < SLOT_CNT; i++) {
         FILL(s.slots[i].state, c), FILL(s.slots[i].version, c);
