@@ -415,7 +415,7 @@ static void app_due(void *ctx)
 {
     struct app *a = ctx;
 
-    if (a->spec->stop_signal == V_CRASHES) {
+    if (a->image->stop_signal == V_CRASHES) {
         a->state = APP_FAILED;
         a->last_exit = (struct app_exit){.valid = true, .code = 3, .ran_ms = 900};
         a->notice(a->ctx, APP_GAVE_UP);
@@ -424,24 +424,22 @@ static void app_due(void *ctx)
     }
 }
 
-void app_init(struct app *a, struct loop *loop, const struct conf_app *policy, uint32_t stable_s,
-              uint32_t crash_budget, void (*notice)(void *ctx, enum app_notice n), void *ctx)
+void app_init(struct app *a, struct loop *loop, const struct app_setup *setup)
 {
-    *a = (struct app){.loop = loop,
-                      .policy = *policy,
-                      .stable_s = stable_s,
-                      .crash_budget = crash_budget,
-                      .notice = notice,
-                      .ctx = ctx,
-                      .out_fd = -1};
+    memset(a, 0, sizeof *a);
+    a->loop = loop;
+    a->policy = *setup->policy;
+    a->stable_s = setup->stable_s;
+    a->notice = setup->notice;
+    a->ctx = setup->ctx;
     own.app_timer = (struct loop_timer){.due = app_due, .ctx = a};
 }
 
 int app_start(struct app *a, const struct app_spec *spec, const char *root, struct err *e)
 {
     (void)root, (void)e;
-    a->spec = spec;
-    a->state = APP_UP;
+    a->image = spec;
+    a->state = APP_READY;
     if (spec->stop_signal == V_CRASHES)
         loop_timer_set(a->loop, &own.app_timer, 3000);
     else if (!world.step->by_hand)
@@ -462,10 +460,29 @@ bool app_reap(struct app *a, pid_t pid, int status)
     return false;
 }
 
+void app_usage(struct app *a, struct cgroup_usage *out)
+{
+    (void)a;
+    memset(out, 0, sizeof *out);
+}
+
 const char *app_state_name(enum app_state s)
 {
     (void)s;
     return "none";
+}
+
+const char *app_cause_words(enum app_cause c)
+{
+    (void)c;
+    return "by itself";
+}
+
+void app_missing(const struct app *a, char *out, size_t cap)
+{
+    (void)a;
+    if (cap > 0)
+        out[0] = '\0';
 }
 
 /* --- the board, and its known-bad variants ------------------------------------------------------------------------ */
