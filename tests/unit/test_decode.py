@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import pathlib
+import random
 import resource
 import select
 import shutil
@@ -177,8 +178,10 @@ class Decode:
 @pytest.fixture(name="programs", scope="module")
 def fixture_programs():
     """The role with sanitizers, and as it is shipped."""
-    subprocess.run(["make", "-s", "BOARD=sim", "out/sim/slipway"], check=True, cwd=TOP, stdin=subprocess.DEVNULL)
-    subprocess.run(["make", "-s", "SAN=1", "out/sim-san/slipway"], check=True, cwd=TOP, stdin=subprocess.DEVNULL)
+    subprocess.run(["make", "-s", "BOARD=sim", "out/sim/slipway"], check=True, cwd=TOP, stdin=subprocess.DEVNULL,
+                   timeout=600)
+    subprocess.run(["make", "-s", "SAN=1", "out/sim-san/slipway"], check=True, cwd=TOP, stdin=subprocess.DEVNULL,
+                   timeout=600)
     return TOP / "out/sim-san/slipway", TOP / "out/sim/slipway"
 
 
@@ -533,3 +536,43 @@ def test_manifest_too_large_or_no_json(decode):
     for text in (b"{" * 300 * 1024, b"no json"):
         with pytest.raises(Refused):
             decode.document(text)
+
+
+def reseal(head):
+    """A header's checksum, made right again."""
+    head = head[:148] + b" " * 8 + head[156:]
+    return head[:148] + b"%06o\0 " % sum(head) + head[156:]
+
+
+def test_mutated_headers(decode):
+    """Whatever stands in the headers: an answer, and entries that stage can take."""
+    gnu = b"ustar  \0"
+    tar = b"".join([
+        block(b"d/", b"5"), block(b"d/f", size=700, content=b"f" * 700), block(b"h", b"1", link=b"d/f"),
+        block(b"././@LongLink", b"L", 151, magic=gnu, content=b"l" * 150 + b"\0"),
+        block(b"././@LongLink", b"K", 151, magic=gnu, content=b"t" * 150 + b"\0"), block(b"l", b"2", link=b"t", magic=gnu),
+        pax([line(b"SCHILY.xattr.user.a", b"v" * 50), line(b"mtime", b"-1.5"), line(b"path", b"p/q")],
+            block(size=1, content=b"x")),
+        pax([line(b"size", b"9"), line(b"LIBARCHIVE.xattr.user.a", b"eA")], block(b"s", content=b"123456789")),
+        block(b"dev", b"3", device=b"0000001\0" * 2), block(b"a/.wh.b"), block(b"last"), END])
+    heads = [at for at in range(0, len(tar), 512) if tar[at + 257:at + 262] == b"ustar"]
+    assert len(heads) > 10
+    pick = random.Random(1)
+    taken, refusals = 0, set()
+    for _ in range(1500):
+        changed = bytearray(tar)
+        at = pick.choice(heads)
+        for _ in range(pick.randint(1, 3)):
+            changed[at + pick.choice([pick.randrange(512), pick.randrange(100, 160), 512 + pick.randrange(60)])] = (
+                pick.choice([0, 32, 47, 48, 49, 0x80, 0xff, pick.randrange(256)]))
+        changed[at:at + 512] = reseal(bytes(changed[at:at + 512]))
+        try:
+            for e in decode.layer(bytes(changed), piece=4096, content_max=1 << 20):
+                parts = e.path.split(b"/") if e.path else []
+                assert not {b"", b".", b".."} & set(parts) and b"\0" not in e.path
+                assert len(e.content) == e.size and e.mode <= 0o7777
+            taken += 1
+        except Refused as r:
+            assert r.code in (FORMAT, LIMIT, POLICY, SPACE), r
+            refusals.add(r.text)
+    assert taken > 300 and len(refusals) > 20, "both happen"
