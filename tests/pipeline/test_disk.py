@@ -55,9 +55,10 @@ class Disks:
                                 slots={"kind": "disk", "a": self.a, "b": self.b})
         for path in self.a, self.b:
             path.write_bytes(WORN)
-        root = self.device.slot("B") / "bin"
-        root.mkdir()
-        shutil.copy("/bin/busybox", root)
+        root = self.device.slot("B")
+        for name in "bin", "proc", "sys", "dev", "tmp", "run":
+            (root / name).mkdir()
+        shutil.copy("/bin/busybox", root / "bin")
 
     def install(self):
         with self.device as device:
