@@ -8,7 +8,7 @@
 # the system proved healthy. When no slot has any left, all that BOOT_ORDER names start again at 3: a board that can't
 # boot at all keeps trying. A slot that is not named is never started: the agent takes out what it is writing to.
 #
-# @START@ comes from the board's image.conf. hush of U-Boot: no `test && a || b`, it loses the value.
+# The words between @ come from the board's image.conf. hush of U-Boot: no `test && a || b`, it loses the value.
 
 test -n "${BOOT_ORDER}" || setenv BOOT_ORDER "A B"
 test -n "${BOOT_A_LEFT}" || setenv BOOT_A_LEFT 3
@@ -42,7 +42,7 @@ if test -z "${slot}"; then
 fi
 saveenv
 
-setenv bootargs "console=ttyAMA0,115200 printk.devkmsg=on root=PARTLABEL=${label} rootfstype=ext4 rootwait ro panic=5 i6300esb.heartbeat=120 slipway.slot=${slot} ${slipway_args}"
+setenv bootargs "console=@CONSOLE@,115200 printk.devkmsg=on root=PARTLABEL=${label} rootfstype=ext4 rootwait ro panic=5 @KERNEL_ARGS@ slipway.slot=${slot} ${slipway_args}"
 if load mmc 0:${partition} ${kernel_addr_r} /boot/kernel; then
 	@START@
 fi

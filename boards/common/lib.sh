@@ -4,6 +4,9 @@
 CACHE=${SLIPWAY_CACHE:-$HOME/.cache/slipway}
 DEBIAN_RELEASE=bookworm
 
+# Called by make, which hands its variables on: U-Boot's own makefiles take BOARD for theirs.
+unset BOARD MAKEFLAGS MAKEOVERRIDES
+
 # The one time that files of images have, and that layers are made at.
 export SOURCE_DATE_EPOCH=1767225600
 
@@ -56,14 +59,14 @@ board_kernel() {
 		input=$BOARDS/common/initrd-init
 	fi
 	version=$(debian_version "$(debian_index "$DEB_ARCH")" "$LINUX_PACKAGE")
-	cached "linux-${1##*/}-$(inputs_hash "$version $CROSS ${LINUX_ARCH:-} ${LINUX_TARGET:-} ${LINUX_MODULES:-}" \
+	cached "linux-${1##*/}-$(inputs_hash "$version $CROSS ${LINUX_ARCH:-} ${LINUX_TARGET:-} ${LINUX_MODULES:-}${LINUX_DTB:+ $LINUX_DTB}" \
 		"$input" "$recipe")" sh "$recipe" "$1"
 }
 
 # board_uboot BOARD-FOLDER: print the folder with the boot loader of a board, built if need be.
 board_uboot() {
 	version=$(debian_version "$(debian_index "$DEB_ARCH")" u-boot-qemu)
-	cached "uboot-${1##*/}-$(inputs_hash "$version $CROSS $UBOOT_DEFCONFIG" \
+	cached "uboot-${1##*/}-$(inputs_hash "$version $CROSS $UBOOT_DEFCONFIG $UBOOT_CONFIG ${UBOOT_FLAGS:-}" \
 		"$BOARDS/common/uboot.config" "$BOARDS/common/uboot")" \
 		sh "$BOARDS/common/uboot" "$1"
 }

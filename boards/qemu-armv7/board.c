@@ -1,4 +1,4 @@
-/* QEMU's virt machine, 32 bit: layout.sfdisk, README.md. */
+/* QEMU's virt machine, 32 bit: README.md. */
 #include "hal/board.h"
 #include "hal/linux/linux.h"
 #include "hal/linux/uboot_env.h"

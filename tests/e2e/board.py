@@ -26,13 +26,16 @@ import time
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("SLIPWAY_PATIENCE", "5"))
 
-Machine = collections.namedtuple("Machine", "program options ram")
+RESTARTING = "reboot: Restarting system"  # the kernel's last word
 Boot = collections.namedtuple("Boot", "slot left seconds")
 
-MACHINES = {
-    "qemu-armv7": Machine("qemu-system-arm", ["-M", "virt,highmem=off", "-cpu", "cortex-a15"], 128),
-    "qemu-arm64": Machine("qemu-system-aarch64", ["-M", "virt", "-cpu", "cortex-a53"], 128),
-}
+
+def settings(name, *keys):
+    """What boards/<name>/image.conf says of these keys; "" where it says nothing."""
+    script = '. "$0"; for key; do eval "printf \'%s\\0\' \\"\\${$key:-}\\""; done'
+    said = subprocess.run(["sh", "-euc", script, TOP / "boards" / name / "image.conf", *keys], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+    return said.split("\0")[:-1]
 
 
 class BoardError(Exception):
@@ -48,17 +51,16 @@ def free_port():
 class Board:
     HOST = "10.0.2.2"
 
-    def __init__(self, name, image_dir=None, disk=None, data=(), work=None, ram=None, cpus=1, watchdog=True, extra=()):
+    def __init__(self, name, image_dir=None, disk=None, data=(), work=None, ram=None, extra=()):
         """`image_dir` holds u-boot.bin and disk.img, out/<name> by default; `disk` is another image than that one, or
         what save() of another board wrote. `data` (path -> bytes) is put on the data partition before the first start:
         {"slipway/agent.conf": b"..."}. `work` keeps the card and console.log; without it they go with the board.
         `extra` are further options for QEMU."""
-        self.machine = MACHINES[name]
+        qemu, restarts = settings(name, "QEMU", "QEMU_RESTARTS")
+        self.program, *self.machine = qemu.split()
+        self.restarts = restarts != "no"
         self.images = pathlib.Path(image_dir or TOP / "out" / name).resolve()
-        self.ram = ram or self.machine.ram
-        self.cpus = cpus
-        self.watchdog = watchdog
-        self.extra = list(extra)
+        self.extra = (["-m", str(ram)] if ram else []) + list(extra)
         self.keep = work is not None
         self.work = pathlib.Path(work or tempfile.mkdtemp(prefix="board-"))
         self.work.mkdir(parents=True, exist_ok=True)
@@ -89,18 +91,13 @@ class Board:
     def start(self):
         """Switch on."""
         assert self._process is None, "the board is on"
-        (self.work / "qmp").unlink(missing_ok=True)
+        for name in "qmp", "u-boot.bin":
+            (self.work / name).unlink(missing_ok=True)
+        (self.work / "u-boot.bin").symlink_to(self.images / "u-boot.bin")
         command = [
-            "setpriv", "--pdeathsig", "KILL", self.machine.program, *self.machine.options,
-            "-m", str(self.ram), "-smp", str(self.cpus), "-nodefaults", "-display", "none", "-serial", "stdio",
-            "-bios", self.images / "u-boot.bin",
-            "-drive", f"if=none,id=card,format=raw,file={self.disk}",
-            "-device", "sdhci-pci", "-device", "sd-card,drive=card",
-            "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22",
-            "-device", "virtio-net-device,netdev=net,id=nic",
-            "-device", "virtio-serial-device", "-chardev", "pty,id=control", "-device", "virtconsole,chardev=control",
-            "-qmp", "unix:qmp,server=on,wait=off",
-            *(["-device", "i6300esb"] if self.watchdog else []), *self.extra]
+            "setpriv", "--pdeathsig", "KILL", self.program, "-nodefaults", "-display", "none", "-serial", "stdio",
+            "-chardev", "pty,id=control", "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22",
+            "-qmp", "unix:qmp,server=on,wait=off", *self.machine, *self.extra]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=subprocess.STDOUT, cwd=self.work)
         self._started = time.monotonic()
@@ -254,12 +251,16 @@ class Board:
 
     def _listen(self, process):
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        restarted = len(self._text)
         with open(self.log, "ab", buffering=0) as log:
             while data := os.read(process.stdout.fileno(), 65536):
                 log.write(data)
                 with self._more:
                     self._text += decoder.decode(data)
                     self._more.notify_all()
+                if not self.restarts and RESTARTING in self._text[restarted:]:
+                    restarted = len(self._text)
+                    self.qmp("system_reset")
         with self._more:
             self._more.notify_all()
 

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from board import Board, PATIENCE, TOP
+from board import Board, PATIENCE, TOP, settings
 
 
 def required(keys, paths, trust=None):
@@ -169,9 +169,9 @@ class EmulatedDevice(Device):
         paths = [f"slipway/{key.public.name}" for key in keys]
         files |= {path: key.public.read_bytes() for path, key in zip(paths, keys)}
         sections["trust"] = required(keys, [f"/data/{path}" for path in paths], sections.get("trust"))
-        sections.setdefault("control", {"serial": "/dev/hvc0"})
+        sections.setdefault("control", {"serial": settings(name, "CONTROL")[0]})
         # A busy machine needs seconds to start Python on an emulated board; a crash after that is to be seen as one.
-        sections.setdefault("update", {"poll_interval": 4, "stable": 12})
+        sections.setdefault("update", {"poll_interval": 4, "stable": settings(name, "QEMU_STABLE")[0] or 12})
         files["slipway/agent.conf"] = configuration(
             f"{registry.board_host}/{reference}", registry.ca and "/data/slipway/ca.crt", "/data/slipway",
             **sections).encode()

@@ -23,15 +23,12 @@ import subprocess
 import tempfile
 import time
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
+from board import TOP, settings
+
 BOARDS = TOP / "boards"
 SOURCES = TOP / "tests" / "images"
 
-FAMILIES = {  # family: (Debian's architecture, OCI architecture, OCI variant)
-    "qemu-armv7": ("armhf", "arm", "v7"),
-    "qemu-arm64": ("arm64", "arm64", "v8"),
-    "sim": ("amd64", "amd64", ""),
-}
+PLATFORMS = {"armhf": ("arm", "v7"), "arm64": ("arm64", "v8"), "amd64": ("amd64", "")}  # of Debian's architectures
 # The sim board runs no system of its own, so its base is what its app needs.
 SIM_PACKAGES = "base-files base-passwd libc6 libc-bin coreutils dash debianutils mawk busybox-static ca-certificates"
 
@@ -63,7 +60,8 @@ class Images:
     def __init__(self, family, agent=None, out=None):
         """`agent` is the program that the `os` layer carries, out/<family>/slipway by default."""
         self.family = family
-        self.deb_arch, self.arch, self.variant = FAMILIES[family]
+        self.deb_arch = "amd64" if family == "sim" else settings(family, "DEB_ARCH")[0]
+        self.arch, self.variant = PLATFORMS[self.deb_arch]
         self.agent = pathlib.Path(agent or TOP / "out" / family / "slipway")
         self.dir = pathlib.Path(out or TOP / "out" / "images") / family
         self.dir.mkdir(parents=True, exist_ok=True)
