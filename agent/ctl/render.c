@@ -193,14 +193,16 @@ static struct words booted_version(const cJSON *status)
 static struct words app_end(const cJSON *app)
 {
     const cJSON *end = member(app, "last_exit");
+    const char *cause = text(end, "cause");
     bool by_signal = member(end, "signal") != NULL;
     int64_t ms = number(end, "ran_ms");
 
     if (!cJSON_IsObject(end))
         return words("%s", "");
-    return words("%s %lld after %lld.%lld s", by_signal ? "signal" : "exit code",
+    return words("%s %lld after %lld.%lld s%s%.24s", by_signal ? "signal" : "exit code",
                  (long long)number(end, by_signal ? "signal" : "code"), (long long)(ms / 1000),
-                 (long long)(ms / 100 % 10));
+                 (long long)(ms / 100 % 10), is(cause, "by itself") ? "" : ", ",
+                 is(cause, "by itself") ? "" : cause);
 }
 
 static struct words tenths(int64_t value, int64_t unit)
@@ -353,18 +355,34 @@ static void slot_lines(const cJSON *status, FILE *out)
     }
 }
 
+/* How it ended last and what could not be made sure of. Of an app that is down, the headline has said it. */
+static void app_notes(const cJSON *status, const cJSON *app, FILE *out)
+{
+    bool ended = cJSON_IsObject(member(app, "last_exit"));
+    int64_t kills = number(member(app, "memory"), "oom_kills");
+    const char *weaker = text(app, "weaker");
+    struct words ooms = kills > 0 ? words("%lld OOM kills  ", (long long)kills) : words("%s", "");
+
+    if (!app_is_down(status) && (ended || kills > 0 || weaker[0] != '\0'))
+        line(out, " ", "%s%s%s%s%s%s", ended ? "ended last with " : "", ended ? app_end(app).s : "",
+             ended ? "  " : "", ooms.s, weaker[0] != '\0' ? "WEAKER: " : "", weaker);
+}
+
 static void app_line(const cJSON *status, FILE *out)
 {
     const cJSON *app = member(status, "app");
-    int64_t pid = number(app, "pid");
+    const cJSON *memory = member(app, "memory");
+    int64_t pid = number(app, "pid"), now = number(memory, "now_kib"), limit = number(memory, "limit_kib");
+    struct words used = words("%s", "");
 
+    if (now >= 0 && limit > 0)
+        used = words(", %s of %s MiB", tenths(now, 1024).s, tenths(limit, 1024).s);
     if (pid > 0)
-        line(out, "app", "%.11s for %s, pid %lld, %lld restarts", text(app, "state"),
-             duration(number(app, "up_s")).s, (long long)pid, (long long)number(app, "restarts"));
+        line(out, "app", "%.11s for %s, pid %lld, %lld restarts%s", text(app, "state"),
+             duration(number(app, "up_s")).s, (long long)pid, (long long)number(app, "restarts"), used.s);
     else
         line(out, "app", "%.11s, %lld restarts", text(app, "state"), (long long)number(app, "restarts"));
-    if (cJSON_IsObject(member(app, "last_exit")) && !app_is_down(status)) /* the headline has said it */
-        line(out, " ", "ended last with %s", app_end(app).s);
+    app_notes(status, app, out);
 }
 
 static void failure_lines(const cJSON *status, FILE *out)

@@ -78,6 +78,20 @@ static void slots_add(struct json *j, cJSON *to, const struct status *s)
     }
 }
 
+static void bounds_add(struct json *j, cJSON *app, const struct status *s)
+{
+    cJSON *memory = json_put_object(j, app, "memory");
+    cJSON *pids = json_put_object(j, app, "pids");
+
+    integer_or_null(j, memory, "limit_kib", s->app.memory_limit_kib, 0);
+    integer_or_null(j, memory, "now_kib", (int64_t)s->app.memory_kib, -1);
+    integer_or_null(j, memory, "peak_kib", (int64_t)s->app.memory_peak_kib, -1);
+    json_put_integer(j, memory, "oom_kills", (int64_t)s->app.oom_kills);
+    integer_or_null(j, pids, "limit", s->app.pids_limit, 0);
+    integer_or_null(j, pids, "now", (int64_t)s->app.pids, -1);
+    json_put_integer(j, pids, "refused", (int64_t)s->app.pids_hits);
+}
+
 static void app_add(struct json *j, cJSON *to, const struct status *s)
 {
     const struct app_exit *end = &s->app.last_exit;
@@ -88,6 +102,9 @@ static void app_add(struct json *j, cJSON *to, const struct status *s)
     integer_or_null(j, app, "pid", s->app.pid, 0);
     json_put_integer(j, app, "up_s", (int64_t)s->app.up_s);
     json_put_integer(j, app, "restarts", s->app.restarts);
+    json_put_text(j, app, "weaker", s->app.weaker);
+    json_put_text(j, app, "says", s->app.says);
+    bounds_add(j, app, s);
     if (!end->valid) {
         json_put_null(j, app, "last_exit");
         return;
@@ -95,6 +112,7 @@ static void app_add(struct json *j, cJSON *to, const struct status *s)
     o = json_put_object(j, app, "last_exit");
     json_put_integer(j, o, end->by_signal ? "signal" : "code", end->code);
     json_put_integer(j, o, "ran_ms", (int64_t)end->ran_ms);
+    json_put_text(j, o, "cause", app_cause_words(end->cause));
 }
 
 static void failure_add(struct json *j, cJSON *to, const struct status *s)

@@ -59,6 +59,11 @@ struct status {
         uint64_t up_s;
         uint32_t restarts;
         struct app_exit last_exit;
+        char weaker[192]; /* how it is held less than it ought to be; "": in nothing */
+        char says[80];    /* STATUS of sd_notify(3); "": nothing */
+        uint64_t memory_kib, memory_peak_kib, pids; /* UINT64_MAX: unknown */
+        uint32_t memory_limit_kib, pids_limit;      /* 0: not enforced */
+        uint64_t oom_kills, pids_hits;              /* since agentd started */
     } app;
 
     struct {

@@ -858,7 +858,21 @@ static void roles_fill(const struct machine *m, struct status *out)
         out->roles[1 + WORKER_DECODE].peak_kib = m->worker.peak_kib[WORKER_ENVELOPE];
 }
 
-static void app_fill(const struct machine *m, struct status *out)
+static void bounds_fill(struct app *a, struct status *out)
+{
+    struct cgroup_usage u;
+
+    app_usage(a, &u);
+    out->app.memory_kib = u.memory_kb;
+    out->app.memory_peak_kib = a->memory_peak_kb ? a->memory_peak_kb : UINT64_MAX;
+    out->app.memory_limit_kib = a->cgroup.memory ? a->memory_limit_kb : 0;
+    out->app.oom_kills = a->oom_kills;
+    out->app.pids = u.pids;
+    out->app.pids_limit = a->cgroup.pids ? a->policy.pids : 0;
+    out->app.pids_hits = a->pids_hits + (u.pids_hits == UINT64_MAX ? 0 : u.pids_hits);
+}
+
+static void app_fill(struct machine *m, struct status *out)
 {
     snprintf(out->app.state, sizeof out->app.state, "%s",
              m->store.slots[m->booted].app_cnt ? app_state_name(m->app.state) : "none");
@@ -867,6 +881,10 @@ static void app_fill(const struct machine *m, struct status *out)
         out->app.up_s = (m->loop->now_ms() - m->app.started_ms) / 1000;
     out->app.restarts = m->app.restarts;
     out->app.last_exit = m->app.last_exit;
+    if (m->store.slots[m->booted].app_cnt)
+        app_missing(&m->app, out->app.weaker, sizeof out->app.weaker);
+    memcpy(out->app.says, m->app.status, sizeof out->app.says);
+    bounds_fill(&m->app, out);
 }
 
 static void failure_fill(const struct machine *m, struct status *out)

@@ -11,12 +11,15 @@ import zlib
 
 import pytest
 
-from device import SimDevice, configuration
+from device import EmulatedDevice, SimDevice, configuration
 from images import Images, SOURCES, make_registry
 
 REFERENCE = "fleet/rogue:stable"
 MARK = "mark-of-the-rogue"
 WAIT_S = 60
+ROGUE = {"/app/run": ((SOURCES / "app-rogue" / "run").read_bytes(), 0o755)}
+ROGUE_CONFIG = ["--entrypoint", json.dumps(["/bin/sh", "/app/run"]), "--cmd", "good", "--user", "1234",
+                "--label", "org.opencontainers.image.version=rogue"]
 
 
 def processes(mark=MARK):
@@ -26,6 +29,15 @@ def processes(mark=MARK):
         with contextlib.suppress(OSError):
             if mark.encode() in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
+    return found
+
+
+def spaces(pids):
+    """Their pid namespaces: each start of the app has one of its own, whatever it forks."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"/proc/{pid}/ns/pid"))
     return found
 
 
@@ -78,9 +90,7 @@ class Rogue(SimDevice):
 def fixture_rogue(tmp_path_factory):
     top = tmp_path_factory.mktemp("rogue")
     images = Images("sim")
-    images.derive("base", "rogue", files={"/app/run": ((SOURCES / "app-rogue" / "run").read_bytes(), 0o755)},
-                  config=["--entrypoint", json.dumps(["/bin/sh", "/app/run"]), "--cmd", "good", "--user", "1234",
-                          "--label", "org.opencontainers.image.version=rogue"])
+    images.derive("base", "rogue", files=ROGUE, config=ROGUE_CONFIG)
     with make_registry(top / "registry") as registry:
         images.push("rogue", registry, REFERENCE)
         with Rogue(registry, top / "device") as device:
@@ -89,8 +99,8 @@ def fixture_rogue(tmp_path_factory):
             yield device
 
 
-@pytest.fixture(autouse=True)
-def fixture_nothing_is_left(rogue):
+@pytest.fixture(name="clean")
+def fixture_clean(rogue):
     yield
     if not rogue.process:  # what a killed agent leaves is its successor's to clear away
         rogue.behave("done", restart="no")
@@ -123,6 +133,7 @@ def bring_to(rogue, state, mode, keys):
     rogue.wait_app(state)
 
 
+@pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("state, mode, keys", STATES, ids=[f"{s[0]}-{s[1]}" for s in STATES])
 def test_killed_agent_leaves_nothing(rogue, state, mode, keys):
     bring_to(rogue, state, mode, keys)
@@ -130,18 +141,16 @@ def test_killed_agent_leaves_nothing(rogue, state, mode, keys):
     wait_until(lambda: not processes(), "the app outlived its agent")
 
 
+@pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("state, mode, keys", STATES, ids=[f"{s[0]}-{s[1]}" for s in STATES])
 def test_restarted_agent_does_not_double_it(rogue, state, mode, keys):
     """At once, as an init does that respawns it."""
     bring_to(rogue, state, mode, keys)
     rogue.power_cut()
     rogue.start()
-    alive = 2 if mode == "forker" else 1
-    most = 0
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
-        most = max(most, len(processes()))
-    assert most <= alive
+        assert len(spaces(processes())) <= 1
 
 
 def test_a_child_that_outlives_its_agent_is_found():
@@ -155,3 +164,115 @@ def test_a_child_that_outlives_its_agent_is_found():
     finally:
         for pid in processes(MARK + "-plain"):
             os.kill(pid, signal.SIGKILL)
+
+
+# --- bounds, on an emulated board: the kernel has all of cgroup v2 ------------------------------------------------------
+
+TIMED = "for i in $(seq 20); do s=$(date +%s%N); agentctl status >/dev/null; echo $((($(date +%s%N)-s)/1000000)); done"
+
+
+class EmulatedRogue(EmulatedDevice):
+    conf = "/data/slipway/agent.conf"
+
+    def behave(self, mode, **keys):
+        """Another [app], and agentd killed: init starts it again."""
+        text = self.board.ssh(f"cat {self.conf}").decode().split("[app]")[0]
+        text += "[app]\n" + "".join(f"{key} = {value}\n" for key, value in {"args": f"{mode} {MARK}", **keys}.items())
+        self.board.put(self.conf, text.encode())
+        self.board.ssh("kill -9 $(pidof agentd)")
+        wait_until(lambda: f"rogue {mode} " in self.agentctl("logs"), f"{mode} does not run")
+
+    def group(self, file):
+        return self.board.ssh(f"cat /sys/fs/cgroup/slipway-*/{file}").decode()
+
+    def agent_pid(self):
+        return self.board.ssh("pidof agentd").decode().strip()
+
+    def milliseconds(self):
+        """How long the agent takes to answer, the slowest of 20."""
+        return max(map(int, self.board.ssh(TIMED, timeout=60).split()))
+
+    def left(self):
+        """What an app has left on the board: processes, groups, mounts."""
+        return self.board.ssh(f"grep -l {MARK} /proc/[0-9]*/cmdline 2>/dev/null | grep -v self; "
+                              "ls -d /sys/fs/cgroup/slipway-*; grep slipway /proc/mounts", check=False).decode().strip()
+
+
+@pytest.fixture(name="board", scope="module")
+def fixture_board(tmp_path_factory):
+    top = tmp_path_factory.mktemp("board")
+    images = Images("qemu-armv7")
+    images.derive("os", "rogue", files=ROGUE, config=ROGUE_CONFIG)
+    with make_registry(top / "registry") as registry:
+        images.push("rogue", registry, REFERENCE)
+        with EmulatedRogue("qemu-armv7", registry, REFERENCE, app={"args": "good " + MARK}) as device:
+            device.start()
+            device.wait_version("rogue")
+            yield device
+
+
+def test_board_is_held_in_full(board):
+    app = board.status()["app"]
+    assert app["weaker"] == ""
+    assert app["memory"]["limit_kib"] and app["pids"]["limit"] == 512
+
+
+def test_fork_bomb(board):
+    board.behave("bomb", pids=40, restart="no")
+    agent = board.agent_pid()
+    board.wait(lambda s: s["app"]["pids"]["refused"] > 0, 60, "the end of forking")
+    assert board.status()["app"]["pids"]["now"] <= 40
+    print("fork bomb: answers within %d ms" % board.milliseconds())
+    assert board.agent_pid() == agent
+
+
+def test_memory_hog(board):
+    board.behave("hog", memory="24M", restart="no")
+    agent = board.agent_pid()
+    app = board.wait(lambda s: s["app"]["state"] == "failed", 120, "the end of the hog")["app"]
+    assert app["last_exit"]["cause"] == "over its memory budget" and app["last_exit"]["signal"] == signal.SIGKILL
+    assert app["memory"]["oom_kills"] >= 1
+    assert board.agent_pid() == agent
+    assert "over its memory budget" in " ".join(board.agentctl("why").split())
+
+
+def test_too_large_a_budget(board):
+    """Refused with the sum, not tried."""
+    board.ssh("true")
+    with contextlib.suppress(AssertionError):
+        board.behave("good", memory="2G", restart="no")
+    status = board.wait(lambda s: s["app"]["state"] == "failed", 60, "the refusal")
+    assert "app 2097152 KB + agent" in status["last_failure"]["text"]
+
+
+def test_spinning_app(board):
+    board.behave("burn", cpu="0.3")
+    used = [int(board.group("cpu.stat").split()[1])]
+    began = time.monotonic()
+    print("spinning app: answers within %d ms" % board.milliseconds())
+    used.append(int(board.group("cpu.stat").split()[1]))
+    share = (used[1] - used[0]) / 1e6 / (time.monotonic() - began)
+    assert share < 0.4, f"it used {share:.0%} of a processor"
+
+
+def test_log_filler(board):
+    board.behave("talk")
+    print("log filler: answers within %d ms" % board.milliseconds())
+    assert int(board.ssh("stat -c %s /run/slipway/app.log")) < 70_000
+    assert board.status()["roles"][0]["peak_kib"] <= board.status()["roles"][0]["limit_kib"] * 2
+
+
+def test_deaf_app_and_double_forker(board):
+    for mode in "deaf", "forker":
+        board.behave(mode, stop_timeout=2)
+        board.ssh("kill $(pidof agentd)")
+        wait_until(lambda: f"rogue {mode} " in board.agentctl("logs"), "it does not run again")
+        found = board.ssh(f"for p in $(grep -l {MARK} /proc/[0-9]*/cmdline | cut -d/ -f3); do readlink /proc/$p/ns/pid; done",
+                          check=False).split()
+        assert len({line for line in found if line.startswith(b"pid:")} - {board.ssh("readlink /proc/1/ns/pid").strip()}) <= 1
+
+
+def test_nothing_is_left(board):
+    board.behave("done", restart="no")
+    board.wait(lambda s: s["app"]["state"] == "down", 60, "the end")
+    wait_until(lambda: board.left() == "", "the app left " + board.left())

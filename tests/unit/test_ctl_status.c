@@ -37,7 +37,14 @@ static void typical(void)
         .slots =
             {{.state = "good", .known = true, .version = "v1", .tries_left = 3, .digest.b = {0x3f, 0x2a}},
              {.state = "active", .known = true, .version = "v2", .tries_left = 3, .digest.b = {0x91, 0xbc}}},
-        .app = {.state = "up", .pid = 131, .up_s = 42},
+        .app = {.state = "ready",
+                .pid = 131,
+                .up_s = 42,
+                .memory_kib = 12400,
+                .memory_limit_kib = 65536,
+                .memory_peak_kib = 13000,
+                .pids = 3,
+                .pids_limit = 512},
         .tag_digest.b = {0x91, 0xbc},
         .slot_bytes_written = 123456789,
         .slot_bytes_kept = 23456789,
@@ -79,6 +86,10 @@ static void worst(char c)
     FILL(s.agent_version, c), FILL(s.board, c), FILL(s.device_id, c), FILL(s.reset_cause, c),
         FILL(s.image, c);
     FILL(s.state, c), FILL(s.detail, c), FILL(s.app.state, c), FILL(s.hash_engine, c), FILL(s.sandbox, c);
+    FILL(s.app.weaker, c), FILL(s.app.says, c);
+    s.app.memory_kib = s.app.memory_peak_kib = s.app.pids = s.app.oom_kills = s.app.pids_hits =
+        999999999999999;
+    s.app.last_exit.cause = CAUSE_MEMORY;
     FILL(s.last_failure.cause, c), FILL(s.last_failure.text, c), FILL(s.last_failure.event, c);
     for (int i = 0; i < SLOT_CNT; i++) {
         FILL(s.slots[i].state, c), FILL(s.slots[i].version, c);
@@ -314,15 +325,15 @@ static void test_failing(void **state)
         int of, tag;
         bool failing;
     } cases[] = {
-        {"", "up", "good", 0, 2, false},        {"", "failed", "good", 0, 2, true},
-        {"", "down", "good", 0, 2, true},       {"", "backoff", "good", 0, 2, true},
-        {"", "starting", "good", 0, 2, false},  {"", "stopping", "good", 0, 2, false},
-        {"", "none", "good", 0, 2, false},      {"poll", "up", "good", 0, 2, false},
-        {"install", "up", "good", 3, 3, true},  {"install", "up", "good", 2, 2, false},
-        {"install", "up", "good", 3, 2, false}, {"trial", "up", "bad", 1, 1, true},
-        {"poll", "up", "bad", 0, 1, true},      {"trial", "up", "good", 3, 2, false},
-        {"rollback", "up", "bad", 1, 1, false}, {"confirm", "up", "good", 2, 2, false},
-        {"app", "up", "good", 2, 2, false},
+        {"", "ready", "good", 0, 2, false},        {"", "failed", "good", 0, 2, true},
+        {"", "down", "good", 0, 2, true},          {"", "backoff", "good", 0, 2, true},
+        {"", "starting", "good", 0, 2, false},     {"", "stopping", "good", 0, 2, false},
+        {"", "none", "good", 0, 2, false},         {"poll", "ready", "good", 0, 2, false},
+        {"install", "ready", "good", 3, 3, true},  {"install", "ready", "good", 2, 2, false},
+        {"install", "ready", "good", 3, 2, false}, {"trial", "ready", "bad", 1, 1, true},
+        {"poll", "ready", "bad", 0, 1, true},      {"trial", "ready", "good", 3, 2, false},
+        {"rollback", "ready", "bad", 1, 1, false}, {"confirm", "ready", "good", 2, 2, false},
+        {"app", "ready", "good", 2, 2, false},
     };
 
     (void)state;
@@ -348,7 +359,7 @@ static void test_worst_lengths_fit_the_page(void **state)
 {
     static const char *const events[] = {"install", "trial", "boot", "poll"};
     static const char *const states[] = {"idle", "installing", "trial"};
-    static const char *const apps[] = {"up", "failed"};
+    static const char *const apps[] = {"ready", "failed"};
 
     (void)state;
     for (int i = 0; i < 4 * 3 * 2; i++) {

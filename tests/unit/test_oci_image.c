@@ -380,6 +380,29 @@ static void config_good(void **state)
     assert_string_equal(config.version, "1.2??");
 }
 
+static void config_health_and_volumes(void **state)
+{
+    (void)state;
+    config_is(0, ARM, ROOTFS,
+              "{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"],\"Healthcheck\":{\"Test\":[\"CMD-SHELL\",\"a b\"],"
+              "\"Interval\":5000000000,\"Timeout\":1,\"StartPeriod\":60000000000,\"Retries\":4},"
+              "\"Volumes\":{\"/data\":{}},\"Env\":[\"A=1\"]}");
+    assert_int_equal(config.app.entry_cnt, 1);
+    assert_string_equal(app_spec_text(&config.app, APP_TEXT_ENV, 0), "A=1");
+    assert_int_equal(config.app.health_cnt, 3);
+    assert_string_equal(app_spec_text(&config.app, APP_TEXT_HEALTH, 0), "/bin/sh");
+    assert_string_equal(app_spec_text(&config.app, APP_TEXT_HEALTH, 2), "a b");
+    assert_string_equal(app_spec_text(&config.app, APP_TEXT_VOLUME, 0), "/data");
+    assert_int_equal(config.app.health_interval_ms, 5000);
+    assert_int_equal(config.app.health_timeout_ms, 1);
+    assert_int_equal(config.app.health_start_ms, 60000);
+    assert_int_equal(config.app.health_retries, 4);
+    config_is(0, ARM, ROOTFS, "{\"Healthcheck\":{\"Test\":[\"CMD\",\"/x\",\"y\"]}}");
+    assert_int_equal(config.app.health_cnt, 2);
+    config_is(0, ARM, ROOTFS, "{\"Healthcheck\":{\"Test\":[\"NONE\"]}}");
+    assert_int_equal(config.app.health_cnt, 0);
+}
+
 static void config_absent(void **state)
 {
     (void)state;
@@ -424,6 +447,17 @@ static void config_what_to_run(void **state)
         {"{\"Cmd\":[\"\"]}", ERR_FORMAT},
         {"{\"Env\":[\"A\"]}", ERR_FORMAT},
         {"{\"Env\":[\"=A\"]}", ERR_FORMAT},
+        {"{\"Healthcheck\":{\"Test\":[\"NONE\"],\"Interval\":0}}", 0},
+        {"{\"Healthcheck\":{\"Test\":[\"CMD\"]}}", ERR_FORMAT},
+        {"{\"Healthcheck\":{\"Test\":[\"RUN\",\"x\"]}}", ERR_FORMAT},
+        {"{\"Healthcheck\":{\"Test\":[\"CMD\",1]}}", ERR_FORMAT},
+        {"{\"Healthcheck\":{\"Interval\":-1}}", ERR_FORMAT},
+        {"{\"Healthcheck\":{\"Interval\":86400000000001}}", ERR_LIMIT},
+        {"{\"Healthcheck\":[]}", ERR_FORMAT},
+        {"{\"Volumes\":{\"/a\":{},\"/b/c\":{}}}", 0},
+        {"{\"Volumes\":{\"a\":{}}}", ERR_FORMAT},
+        {"{\"Volumes\":{\"/\":{}}}", ERR_FORMAT},
+        {"{\"Volumes\":{\"/a/../b\":{}}}", ERR_FORMAT},
         {"{\"WorkingDir\":\"srv\"}", ERR_FORMAT},
         {"{\"WorkingDir\":\"\"}", 0},
         {"{\"User\":\"0123456789012345678901234567890123456789012345678901234567890123\"}", ERR_LIMIT},
@@ -532,6 +566,7 @@ int main(void)
         cmocka_unit_test(index_entries),
         cmocka_unit_test(index_head),
         cmocka_unit_test(config_good),
+        cmocka_unit_test(config_health_and_volumes),
         cmocka_unit_test(config_absent),
         cmocka_unit_test(config_platform),
         cmocka_unit_test(config_rootfs),

@@ -3,7 +3,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -66,12 +70,78 @@ static void oldest_bytes_make_room(void **state)
     }
 }
 
+static const char *text(void)
+{
+    uint64_t at;
+
+    out[app_log_read(&ring_log, 0, out, sizeof out - 1, &at)] = '\0';
+    return out;
+}
+
+static void lines_bear_their_time(void **state)
+{
+    static char many[9000];
+    const char *at;
+
+    (void)state;
+    memset(&ring_log, 0, sizeof ring_log);
+    app_log_stamp(&ring_log, 1795438276123, "one\ntw", 6);
+    app_log_stamp(&ring_log, 1795438276124, "o\n", 2);
+    app_log_stamp(&ring_log, 1795438276125, "\n", 1);
+    assert_string_equal(text(), "2026-11-23T12:51:16.123Z one\n2026-11-23T12:51:16.123Z two\n"
+                                "2026-11-23T12:51:16.125Z \n");
+    memset(&ring_log, 0, sizeof ring_log);
+    memset(many, 'x', sizeof many);
+    for (size_t i = 0; i < sizeof many; i += 90)
+        many[i] = '\n';
+    app_log_stamp(&ring_log, 0, many, sizeof many);
+    assert_int_equal(ring_log.end, sizeof many + 101 * 25); /* the first line is empty, the last one open */
+    at = text();
+    for (int i = 0; i < 101; i++, at = strchr(at, '\n') + 1)
+        assert_memory_equal(at, "1970-01-01T00:00:00.000Z ", 25);
+}
+
+static void the_file_outlives_the_agent(void **state)
+{
+    char path[] = "/tmp/test_sup_log.XXXXXX";
+    int fd = mkstemp(path);
+
+    (void)state;
+    close(fd);
+    memset(&ring_log, 0, sizeof ring_log);
+    app_log_open(&ring_log, path); /* empty: begun anew */
+    for (size_t i = 0; i < 3; i++)
+        app_log_append(&ring_log, pattern, sizeof ring_log.ring / 2);
+    app_log_append(&ring_log, "half", 4);
+    memcpy(pattern, text(), sizeof ring_log.ring);
+    close(ring_log.fd);
+    memset(&ring_log, 0, sizeof ring_log);
+    app_log_open(&ring_log, path);
+    assert_int_equal(ring_log.end, sizeof ring_log.ring / 2 * 3 + 4);
+    assert_true(ring_log.line_open);
+    text();
+    assert_memory_equal(out, pattern, sizeof ring_log.ring);
+    close(ring_log.fd);
+
+    assert_int_equal(truncate(path, 1000), 0); /* the known-bad: cut short */
+    memset(&ring_log, 0, sizeof ring_log);
+    app_log_open(&ring_log, path);
+    assert_int_equal(ring_log.end, 0);
+    assert_string_equal(text(), "");
+    close(ring_log.fd);
+    unlink(path);
+    memset(&ring_log, 0, sizeof ring_log);
+    app_log_open(&ring_log, "/no/such/place");
+    app_log_append(&ring_log, "on", 2);
+    assert_string_equal(text(), "on");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_ring_gives_nothing),
-        cmocka_unit_test(reader_goes_on_where_it_was),
-        cmocka_unit_test(oldest_bytes_make_room),
+        cmocka_unit_test(empty_ring_gives_nothing),    cmocka_unit_test(reader_goes_on_where_it_was),
+        cmocka_unit_test(oldest_bytes_make_room),      cmocka_unit_test(lines_bear_their_time),
+        cmocka_unit_test(the_file_outlives_the_agent),
     };
 
     return cmocka_run_group_tests_name("sup_log", tests, NULL, NULL);
