@@ -196,44 +196,52 @@ int slot_sweep(struct slot_tree *s, struct err *e)
 
 /* --- walking ------------------------------------------------------------------------------------------------------ */
 
-/* The next name at or after *cookie: 1 and its name and type, 0 at the end. */
-static int next_name(struct slot_tree *s, int fd, uint64_t *cookie, char *name, bool *dir, struct err *e)
+/* Names that were read in one piece of the directory that is being walked. */
+struct names {
+    long at, len; /* equal: none are left */
+    _Alignas(8) uint8_t buf[4096];
+};
+
+/* The next name of r or, when none is left, at or after *cookie: 1 and its name and type, 0 at the end. */
+static int next_name(int fd, struct names *r, uint64_t *cookie, char *name, bool *dir, struct err *e)
 {
-    if (lseek(fd, (off_t)*cookie, SEEK_SET) < 0)
-        return err_errno(e, "read directory");
-    long n;
-    /* A small read: the next call starts anew behind this name. */
-    while ((n = read_dir(fd, s->io, 512)) > 0) {
-        const struct dirent64 *d;
-        for (long at = 0; at < n; at += d->len) {
-            d = (const struct dirent64 *)(s->io + at);
-            *cookie = (uint64_t)d->next;
-            if (is_dots(d->name))
-                continue;
-            memcpy(name, d->name, strlen(d->name) + 1);
-            *dir = is_dir(fd, d);
-            return 1;
+    const struct dirent64 *d;
+    do {
+        if (r->at == r->len) {
+            r->at = r->len = 0;
+            long n = lseek(fd, (off_t)*cookie, SEEK_SET) < 0 ? -1 : read_dir(fd, r->buf, sizeof r->buf);
+            if (n <= 0)
+                return n < 0 ? err_errno(e, "read directory") : 0;
+            r->len = n;
         }
-    }
-    return n < 0 ? err_errno(e, "read directory") : 0;
+        d = (const struct dirent64 *)(r->buf + r->at);
+        r->at += d->len;
+        *cookie = (uint64_t)d->next;
+    } while (is_dots(d->name));
+    memcpy(name, d->name, strlen(d->name) + 1);
+    *dir = is_dir(fd, d);
+    return 1;
 }
 
 int slot_walk(struct slot_tree *s, int (*see)(struct slot_tree *s, bool dir, struct err *e), struct err *e)
 {
     char name[NODE_NAME_MAX + 1];
+    struct names names;
     bool dir = false;
     unsigned depth = 0;
     s->path[0] = '\0';
     s->cookie[0] = 0;
+    names.at = names.len = 0;
     int fd = IO_RETRY(openat(s->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0)
         return err_errno(e, "open root");
     int rc;
-    while ((rc = next_name(s, fd, &s->cookie[depth], name, &dir, e)) >= 0) {
+    while ((rc = next_name(fd, &names, &s->cookie[depth], name, &dir, e)) >= 0) {
         if (rc == 0 && depth == 0)
             break;
         if (rc == 0) {
             depth--;
+            names.at = names.len;
             s->path[path_parent_len(s->path)] = '\0';
             rc = step_to(&fd, "..", e);
             if (rc != 0)
@@ -250,6 +258,7 @@ int slot_walk(struct slot_tree *s, int (*see)(struct slot_tree *s, bool dir, str
             if (rc != 0)
                 break;
             s->cookie[++depth] = 0;
+            names.at = names.len;
             continue;
         }
         s->path[path_parent_len(s->path)] = '\0';
