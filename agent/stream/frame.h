@@ -2,7 +2,7 @@
  *
  * A frame is 8 bytes of head in the machine's own byte order (both ends are one binary on one machine) and `len`
  * bytes of payload. Bulk payload is never copied through user space where the kernel can move it: after a head was
- * read, the payload lies at the front of the pipe, ready for tee(2) and splice(2).
+ * read, the payload lies at the front of the pipe, ready for tee(2).
  * The reader never believes a head: the type must be one it expects and len within its own bound.
  */
 #ifndef SLIPWAY_STREAM_FRAME_H
