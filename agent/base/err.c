@@ -26,6 +26,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
     text_format(e, fmt, ap);
     va_end(ap);
     e->code = code;
+    e->after_s = 0;
     return code;
 }
 
@@ -41,6 +42,7 @@ int err_errno(struct err *e, const char *fmt, ...)
     len = strlen(e->text);
     snprintf(e->text + len, sizeof e->text - len, ": %s", strerror(saved));
     e->code = -saved;
+    e->after_s = 0;
     return e->code;
 }
 
@@ -56,6 +58,18 @@ int err_prefix(struct err *e, const char *fmt, ...)
     va_end(ap);
     len = strlen(e->text);
     snprintf(e->text + len, sizeof e->text - len, ": %s", inner);
+    return e->code;
+}
+
+int err_append(struct err *e, const char *fmt, ...)
+{
+    size_t len = strlen(e->text);
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(e->text + len, sizeof e->text - len, fmt, ap);
+    va_end(ap);
+    text_make_printable(e->text);
     return e->code;
 }
 

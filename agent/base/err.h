@@ -11,6 +11,8 @@
 #ifndef SLIPWAY_BASE_ERR_H
 #define SLIPWAY_BASE_ERR_H
 
+#include <stdint.h>
+
 #define ERR_TEXT_MAX 320
 
 enum err_code {
@@ -43,6 +45,7 @@ enum err_code {
 struct err {
     int code;
     char text[ERR_TEXT_MAX];
+    uint32_t after_s; /* a registry asks to be left alone this long; 0: it does not */
 };
 
 /* Set the error; returns `code`, so `return err_set(...)` reads well. `e` may not be NULL. */
@@ -53,6 +56,9 @@ int err_errno(struct err *e, const char *fmt, ...) __attribute__((format(printf,
 
 /* Put "words: " in front; the end is cut when it does not fit. Returns e->code. */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Put words at the end, as far as they fit. Returns e->code. */
+int err_append(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The stable name of a code for scripts and `agentctl why`: "digest", "space", ... ; "system" for an errno. */
 const char *err_name(int code);

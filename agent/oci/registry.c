@@ -247,6 +247,11 @@ static int ask_host(struct ask *a, struct auth_host *host, unsigned tries_max, s
             tries = 1;
         if (!a->transient || tries >= tries_max)
             return rc;
+        if (a->after_s > RETRY_AFTER_MAX_S) {
+            err_append(e, ", asks to be left alone for %u s", a->after_s);
+            e->after_s = a->after_s;
+            return rc;
+        }
         ms = retry_pause_ms(tries, a->after_s, retry_random());
         log_info("%s; again in %u ms", e->text, ms);
         rc = pause_ms(a, ms, e);

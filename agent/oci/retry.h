@@ -7,7 +7,7 @@
 
 #define RETRY_BASE_MS 500
 #define RETRY_MAX_MS 30000    /* longest pause of our own choice */
-#define RETRY_AFTER_MAX_S 120 /* longest pause that a server may ask for */
+#define RETRY_AFTER_MAX_S 120 /* longest pause that is waited out; a longer one is left to the next poll */
 #define RETRY_TRIES 5         /* of one request without any progress */
 #define RETRY_TRIES_MIRROR 2  /* the same for a mirror: there is another host to ask */
 

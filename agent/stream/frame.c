@@ -152,7 +152,9 @@ int frame_take_err(struct err *from, struct err *e)
     from->text[sizeof from->text - 1] = '\0';
     if (from->code >= 0 || from->code < -9999)
         return err_set(e, ERR_PEER, "pipe: no error code: %d: %s", from->code, from->text);
-    return err_set(e, from->code, "%s", from->text);
+    err_set(e, from->code, "%s", from->text);
+    e->after_s = from->after_s;
+    return e->code;
 }
 
 int frame_read_err(int fd, const struct frame *head, struct err *e)

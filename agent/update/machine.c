@@ -11,6 +11,9 @@
 
 #define FIRST_POLL_MAX_S 10
 #define BACKOFF_MAX_S 3600
+#define RESTART_MS 200
+#define RESTART_AGAIN_MS 60000
+#define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
 
 _Static_assert(WORKER_ROLE_CNT <= STATE_ROLE_MAX, "the peaks of all roles can be kept");
 
@@ -114,12 +117,13 @@ static uint32_t random_below(uint32_t bound)
 }
 
 /* The interval, give or take a tenth, so that boards started together drift apart; after failures a full-jitter
- * back-off instead. */
+ * back-off instead, and never sooner than the registry asked. */
 static void poll_plan(struct machine *m)
 {
     uint32_t interval = m->conf->update.poll_interval_s;
     uint32_t shift = m->failures < 12 ? m->failures : 12;
     uint64_t backoff_s = (uint64_t)interval << shift;
+    uint32_t wait_ms, asked_ms;
 
     if (interval == 0 || !m->conf->registry.host[0])
         return;
@@ -129,7 +133,16 @@ static void poll_plan(struct machine *m)
     }
     if (backoff_s > BACKOFF_MAX_S)
         backoff_s = BACKOFF_MAX_S > interval ? BACKOFF_MAX_S : interval;
-    loop_timer_set(m->loop, &m->poll_timer, 1000 + random_below((uint32_t)backoff_s * 1000u));
+    wait_ms = 1000 + random_below((uint32_t)backoff_s * 1000u);
+    asked_ms = m->wait_s * 1000u + random_below(m->wait_s * 100u);
+    loop_timer_set(m->loop, &m->poll_timer, wait_ms > asked_ms ? wait_ms : asked_ms);
+}
+
+static void failure_count(struct machine *m)
+{
+    m->failures++;
+    m->wait_s = m->cause.after_s < WAIT_MAX_S ? m->cause.after_s : WAIT_MAX_S;
+    poll_plan(m);
 }
 
 static void poll_due(void *ctx)
@@ -143,8 +156,7 @@ static enum machine_state act_poll_failed(struct machine *m)
     log_warning("poll: %s", m->cause.text);
     m->poll_cause = m->cause;
     m->asked = false;
-    m->failures++;
-    poll_plan(m);
+    failure_count(m);
     return MACHINE_IDLE;
 }
 
@@ -208,8 +220,7 @@ static enum machine_state install_failed(struct machine *m)
         failure_record(m, "install", &m->cause, slot_other(m->booted), &m->tag.digest);
         state_keep(m);
     }
-    m->failures++;
-    poll_plan(m);
+    failure_count(m);
     return MACHINE_IDLE;
 }
 
@@ -374,13 +385,21 @@ static enum machine_state act_installed(struct machine *m)
     return reboot_begin(m);
 }
 
-static enum machine_state act_restart(struct machine *m)
+static void restart_due(void *ctx)
 {
+    struct machine *m = ctx;
     struct err e;
 
-    (void)m;
-    if (board.reset->restart(&e) < 0)
+    if (board.reset->restart(&e) < 0) {
         log_error("restart: %s", e.text);
+        loop_timer_set(m->loop, &m->restart_timer, RESTART_AGAIN_MS);
+    }
+}
+
+/* Whoever ordered this gets an answer first. */
+static enum machine_state act_restart(struct machine *m)
+{
+    loop_timer_set(m->loop, &m->restart_timer, RESTART_MS);
     return MACHINE_REBOOTING;
 }
 
@@ -710,6 +729,7 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     m->conf = conf;
     m->poll_timer = (struct loop_timer){.due = poll_due, .ctx = m};
     m->health_timer = (struct loop_timer){.due = health_due, .ctx = m};
+    m->restart_timer = (struct loop_timer){.due = restart_due, .ctx = m};
     state_open(&m->store, board.store, conf->agent.state_dir);
     history_open(&m->history, board.store, conf->agent.state_dir);
     worker_init(&m->worker, loop, conf_path, &owner);

@@ -55,6 +55,7 @@ struct machine {
     struct fetch_resolved tag; /* as last resolved */
     bool asked;            /* a person wants this: try a failed digest again, install without `automatic` */
     uint32_t failures;     /* of polls and installs, in a row: they set the back-off */
+    uint32_t wait_s;       /* how long the registry asked to be left alone when it last failed */
     struct err poll_cause; /* of the last one */
     struct err waiting;    /* why a version that is known is not installed yet; code 0: it is not so */
     bool older;            /* a person wants this even under the floor */
@@ -64,7 +65,7 @@ struct machine {
     const struct stage_done *installed;
     struct err cause;
     bool ending; /* agentd itself is to end, once the app has */
-    struct loop_timer poll_timer, health_timer;
+    struct loop_timer poll_timer, health_timer, restart_timer;
 };
 
 /* Read what is remembered, see what was booted and decide what that means, start the app, plan the first poll. */

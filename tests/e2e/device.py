@@ -5,9 +5,11 @@
         device.wait_version("v1")
         print(device.agentctl("status"))
 """
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import tempfile
 import time
@@ -56,6 +58,17 @@ class Device:
 
     def agentctl(self, words):
         return self.agentctl_raw(words)[1]
+
+    def order(self, words):
+        """The same for what must be done, also by an agent that is just starting."""
+        deadline = time.monotonic() + 20 * PATIENCE
+        while True:
+            code, text = self.agentctl_raw(words)
+            if code == 0:
+                return
+            if code != 3 or time.monotonic() > deadline:
+                raise DeviceError(f"agentctl {words}: {text}")
+            time.sleep(self.pause)
 
     def wait(self, condition, timeout=60, what="the state waited for"):
         """Wait until condition(status) holds. Returns that status."""
@@ -123,10 +136,12 @@ class SimDevice(Device):
         with open(self.dir / "agentd.log", "ab") as log:
             self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", self.program, "agentd", "-c", self.conf],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
-                                            cwd=self.dir)
+                                            cwd=self.dir, start_new_session=True)
 
     def power_cut(self):
-        self.process.kill()
+        """All processes of the agent at once: an app has a session of its own and ends with its parent."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
 

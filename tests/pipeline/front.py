@@ -69,13 +69,13 @@ class Front(Server):
 
 
 def tar_of(files):
-    """A tar of directories (None), files (bytes) and symlinks (str)."""
+    """A tar of directories (None), files (bytes, or bytes and mode) and symlinks (str)."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path, data in files.items():
             info = tarfile.TarInfo(path)
             info.mtime = EPOCH
-            info.mode = 0o644
+            data, info.mode = data if isinstance(data, tuple) else (data, 0o644)
             if data is None:
                 info.type, info.mode = tarfile.DIRTYPE, 0o755
             elif isinstance(data, str):

@@ -75,7 +75,7 @@ def fixture_stalled(registry, certificates):
         with SimDevice(front, f"fleet/stalled:{TAG}", update={"poll_interval": 0, "stable": 1}) as device:
             device.start()
             device.wait(lambda status: True)
-            assert device.agentctl_raw("update")[0] == 0
+            device.order("update")
             yield device, front
         gate.set()
 
@@ -94,9 +94,9 @@ def make_image(version, **more):
 def install(device, front, image):
     image.put(front.registry, REPOSITORY, TAG)
     version = image.config["config"]["Labels"]["org.opencontainers.image.version"]
-    assert device.agentctl_raw("update")[0] == 0
+    device.order("update")
     device.wait(lambda s: s["update"]["state"] == "trial", 30, "the trial")
-    assert device.agentctl_raw("confirm")[0] == 0
+    device.order("confirm")
     status = device.wait_version(version, 10)
     assert (device.slot(status["booted"]) / "etc" / "version").read_bytes() == version.encode()
     return status
@@ -337,7 +337,7 @@ def fail(device, case):
     before = device.status()
     booted = before["booted"]
     tree, environment = tree_of(device.slot(booted)), boot_environment(device)
-    assert device.agentctl_raw("update")[0] == 0
+    device.order("update")
     status = device.wait(lambda s: s["update"]["state"] == "idle", 60, "the end of the attempt")
 
     if case.poll:
@@ -410,7 +410,7 @@ def test_a_process_dies(device, front, role):
 
     front.lift()
     on_layer(hold)(front, image)
-    assert device.agentctl_raw("update")[0] == 0
+    device.order("update")
     device.wait(lambda s: s["update"]["detail"].startswith("layer"), 20, "the layer")
     os.kill(workers(device)[role], signal.SIGKILL)
     status = device.wait(lambda s: s["update"]["state"] == "idle", 20, "the end of the attempt")
