@@ -328,7 +328,7 @@ int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *
     signal(SIGPIPE, SIG_IGN);
     hash_start();
     if (!s || !(s->tree = slot_tree_new())) {
-        err_set(&e, ERR_LIMIT, "stage does not fit under CONFIG_MEM_STAGE_KB=%d", CONFIG_MEM_STAGE_KB);
+        err_set(&e, ERR_LIMIT, "stage does not fit under its ceiling of %d KB", CONFIG_MEM_STAGE_KB);
         (void)frame_write_err(STAGE_FD_REPORT, &e, &sent);
         return 1;
     }

@@ -22,7 +22,7 @@
 #define ROLE_FD_MAX 7
 #define SESSIONS_USES_MAX 100 /* then the certificate is looked at again */
 #define PIPE_WISH (256 * 1024)
-#define CASUALTY_LOOKS 50 /* a millisecond each */
+#define CASUALTY_LOOKS 200 /* a millisecond each */
 
 static const struct {
     const char *name;
@@ -195,7 +195,7 @@ static void worker_fail(struct worker *w, const struct err *cause)
         return;
     w->cause = *cause;
     /* whoever reports this only saw a pipe end */
-    if (cause->code == ERR_PEER && cause != &w->casualty) {
+    if ((cause->code == ERR_PEER || cause->code == -EPIPE) && cause != &w->casualty) {
         casualty_find(w);
         if (w->casualty.code)
             err_set(&w->cause, ERR_PEER, "%s: %s", cause->text, w->casualty.text);

@@ -1,5 +1,5 @@
 """Whatever a registry, a network or a full slot does wrong: the whole agent says what it expected, what came and where,
-in one line; leaves the active slot and the boot record alone; and installs well at the next poll once the fault is gone.
+in one line; leaves the active slot and the boot record alone; and installs well at the next poll after the fault.
 """
 import contextlib
 import dataclasses
@@ -323,7 +323,8 @@ def test_fault(device, front, case):
     chain = fail(device, case)
     size = len(spoilt.layers[0])
     known = {"host": front.host, "layer": digest_of(spoilt.layers[0]),
-             "manifest": digest_of(spoilt.seal().manifest_bytes), "ca": front.ca, "size": size, "less": size - 1, "more": size + 1}
+             "manifest": digest_of(spoilt.seal().manifest_bytes), "ca": front.ca, "size": size, "less": size - 1,
+             "more": size + 1}
     print(chain)
     missing = [word for word in case.words if word.format(**known) not in chain]
     assert not missing, chain
