@@ -314,6 +314,10 @@ static int image_put(struct conf_registry *r, char *value, struct err *e)
         return err_set(e, ERR_CONFIG,
                        "image: \"%.80s\" names no registry; write host[:port]/repository[:tag]", value);
     *repository++ = '\0';
+    if (!strcmp(value, "docker.io") || !strcmp(value, "index.docker.io"))
+        return err_set(e, ERR_CONFIG,
+                       "image: %s is no registry but a name for one; write registry-1.docker.io/%s%.80s",
+                       value, strchr(repository, '/') ? "" : "library/", repository);
     tag = strchr(repository, ':');
     if (tag)
         *tag++ = '\0';

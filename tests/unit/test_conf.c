@@ -197,6 +197,8 @@ static void wrong_images_are_refused(void **state)
         {"https://r.example.com/a", "leave out what is before the host"},
         {"r.example.com/a@sha256:0123", "a digest names one image for ever"},
         {"web", "names no registry"},
+        {"docker.io/debian:12", "write registry-1.docker.io/library/debian:12"},
+        {"index.docker.io/fleet/web", "write registry-1.docker.io/fleet/web"},
         {"r.example.com", "names no registry"},
         {"/a", "is not host[:port]"},
         {":80/a", "is not host[:port]"},
