@@ -1,6 +1,7 @@
 """A small HTTP server that does what it is told, to be a bad registry, mirror, token service or object store."""
 import http.server
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -66,6 +67,49 @@ class Request:
         """The bytes asked for, as a slice; None without a Range that has an end."""
         first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
         return slice(int(first), int(last) + 1) if first and last else None
+
+
+class Tunnel(socketserver.ThreadingTCPServer):
+    """A proxy that knows CONNECT and nothing else. `seen` keeps the heads it was sent; `words` is what it answers."""
+
+    daemon_threads = True
+
+    def __init__(self, words="200 Connection established"):
+        tunnel = self
+        self.seen = []
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += self.rfile.readline()
+                tunnel.seen.append(head.decode())
+                self.wfile.write(f"HTTP/1.1 {words}\r\n\r\n".encode())
+                if words.startswith("200"):
+                    host, _, port = head.split()[1].decode().partition(":")
+                    with socket.create_connection((host, int(port))) as there:
+                        back = threading.Thread(target=pass_on, args=(there, self.connection), daemon=True)
+                        back.start()
+                        pass_on(self.connection, there)
+                        back.join(5)
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+def pass_on(source, target):
+    """Copy until the source ends."""
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
 
 
 class Server:

@@ -11,7 +11,7 @@ import pytest
 
 from certificates import make_certificates
 from role import MEDIA, Fetch, FetchError
-from server import Server
+from server import Server, Tunnel
 
 BLOB = random.Random("blob").randbytes(300_000)
 BLOB_DIGEST = "sha256:" + hashlib.sha256(BLOB).hexdigest()
@@ -613,6 +613,23 @@ def test_proxy(run):
     with Server(whole) as proxy, Server(whole) as server:
         assert blob(run(server, f"proxy = http://{proxy.host}")) == BLOB
         assert proxy.seen[0].path.startswith(f"http://{server.host}/v2/")
+        assert not server.seen
+
+
+def test_proxy_of_https_only_sees_where_to(run, certs, tmp_path):
+    with Tunnel() as proxy, tls_server(certs, "good", lambda r: basic(r, ranged)) as server:
+        fetch = run(server, f"proxy = http://{proxy.host}", f"ca = {certs}/ca.crt", credentials(tmp_path, server.host),
+                    plain=False)
+        assert blob(fetch) == BLOB
+        assert blob(fetch, 1000) == BLOB[1000:]
+        assert [head.split("\r\n")[0] for head in proxy.seen] == [f"CONNECT {server.host} HTTP/1.1"]
+        assert "authorization" not in proxy.seen[0].lower()
+
+
+def test_proxy_that_refuses(run, certs):
+    with Tunnel("403 Forbidden") as proxy, tls_server(certs, "good") as server:
+        fetch = run(server, f"proxy = http://{proxy.host}", f"ca = {certs}/ca.crt", plain=False)
+        refused(lambda: blob(fetch), "network", "CONNECT", "403")
         assert not server.seen
 
 
