@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "explore.h"
+#include "versions.h"
 
 #define STEPS_MAX 3
 #define JOBS_MAX 16
@@ -70,7 +71,7 @@ static bool base_make(const struct scenario *s, unsigned step, struct medium_ima
 static void device_new(void)
 {
     medium_compact(&(struct medium_image){0});
-    world_init(&factory[0], &factory[1]);
+    versions_init(&factory[0], &factory[1]);
 }
 
 static void task_run(const struct scenario *s, unsigned step, enum bad bad)

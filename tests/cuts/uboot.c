@@ -7,7 +7,7 @@
 #include <zlib.h>
 
 #include "kernel.h"
-#include "world.h"
+#include "versions.h"
 
 #define BOOTS_MAX 32
 #define TEXT_LEN (ENV_SIZE - 5)
@@ -166,7 +166,7 @@ enum slot_id uboot_start(void)
             env_set("BOOT_B_LEFT", "3");
         }
         env_save();
-        if (slot >= 0 && world_slot_has_kernel((enum slot_id)slot))
+        if (slot >= 0 && version_slot_has_kernel((enum slot_id)slot))
             return (enum slot_id)slot;
     }
 }

@@ -5,18 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/io.h"
 #include "base/log.h"
-#include "hal/linux/linux.h"
-#include "hal/linux/uboot_env.h"
 #include "kernel.h"
-#include "slot/disk.h"
-#include "slot/sum.h"
-#include "slot/tree.h"
 #include "update/activate.h"
 #include "update/machine.h"
+#include "versions.h"
 
-#define STATE_DIR "/data/slipway"
 #define STABLE_S 30u
 #define TRIES 3u
 #define RESPAWNS_MAX 5
@@ -24,8 +18,6 @@
 #define POLLS_PATIENCE 6
 #define STORM_STARTS 10 /* more than all slots have tries */
 #define TIME_MAX_MS (7 * 24 * 3600 * 1000ull)
-#define DISK_LEN 6000u
-#define DEVICE_LEN (16u * MEDIUM_SECTOR)
 
 struct world world;
 
@@ -33,25 +25,20 @@ static struct {
     jmp_buf out;
     bool runs; /* `out` is good */
     const struct medium_image *from;
-    uint64_t tree_hash[V_CNT];
-    uint8_t disk_image[V_CNT][DISK_LEN];
     struct machine machine;
     struct loop loop;
-    struct slot_tree *tree;
-    struct slot_disk disk;
     struct loop_timer worker_timer, app_timer, hand_timer;
     struct digest deploying; /* zero: a poll */
     enum slot_id deploy_slot;
-    bool net_failed;
     unsigned polls, settled;
-    enum version settled_with;
+    enum slot_id settled_in;
     uint64_t settled_hash[2];
 } own;
 
 static struct conf conf = {
     .registry = {.host = "registry.example.com", .repository = "fleet/web", .tag = "stable"},
     .update = {.poll_interval_s = 60, .stable_s = STABLE_S, .tries = TRIES, .automatic = true},
-    .agent = {.state_dir = STATE_DIR},
+    .agent = {.state_dir = WORLD_STATE_DIR},
 };
 
 void world_fail(const char *fmt, ...)
@@ -68,12 +55,15 @@ void world_fail(const char *fmt, ...)
     longjmp(own.out, WORLD_FAILED);
 }
 
+bool world_is_installing(void)
+{
+    return own.machine.state == MACHINE_INSTALLING;
+}
+
 void world_restart(void)
 {
     longjmp(own.out, WORLD_RESTARTS);
 }
-
-/* --- what a version is -------------------------------------------------------------------------------------------- */
 
 static struct digest digest_of(enum version v)
 {
@@ -81,213 +71,6 @@ static struct digest digest_of(enum version v)
 
     memset(&d, 0x40 + (int)v, sizeof d);
     return d;
-}
-
-/* Text that tells version `v` from the others in every sector. */
-static uint64_t content_fill(char *out, size_t len, const char *what, int v)
-{
-    size_t at = 0;
-
-    while (at < len) {
-        char line[48];
-        int n = snprintf(line, sizeof line, "%s %d at %zu\n", what, v, at);
-        size_t part = (size_t)n < len - at ? (size_t)n : len - at;
-
-        memcpy(out + at, line, part);
-        at += part;
-    }
-    return len;
-}
-
-struct source {
-    struct entry_pipe pipe;
-    const char *data;
-    uint64_t at, len;
-    struct frame frames[2];
-    struct entry_end end;
-    unsigned sent; /* bytes of frames and end */
-    struct content content;
-};
-
-static int source_read(struct entry_pipe *p, void *buf, uint32_t len, struct err *e)
-{
-    struct source *s = (struct source *)p;
-    uint8_t tail[sizeof s->frames + sizeof s->end];
-
-    (void)e;
-    if (s->content.in_frame > 0) {
-        memcpy(buf, s->data + s->at, len);
-        s->at += len;
-        return 0;
-    }
-    memcpy(tail, s->frames, sizeof s->frames);
-    memcpy(tail + sizeof s->frames, &s->end, sizeof s->end);
-    ASSERT(s->sent + len <= sizeof tail);
-    memcpy(buf, tail + s->sent, len);
-    s->sent += len;
-    return 0;
-}
-
-static int64_t source_move(struct entry_pipe *p, int fd, uint64_t len, struct err *e)
-{
-    struct source *s = (struct source *)p;
-
-    if (io_write_full(fd, s->data + s->at, len) < 0)
-        return err_errno(e, "write");
-    s->at += len;
-    return (int64_t)len;
-}
-
-static struct content *source_open(struct source *s, const char *data, uint64_t len)
-{
-    *s = (struct source){.pipe = {.read = source_read, .move = source_move}, .data = data, .len = len};
-    s->frames[0] = (struct frame){.type = FRAME_DATA, .len = (uint32_t)len};
-    s->frames[1] = (struct frame){.type = FRAME_ENTRY_END, .len = sizeof s->end};
-    s->end.xxh64 = sum_bytes(data, len, 0);
-    s->sent = len > 0 ? 0 : sizeof(struct frame);
-    s->content = (struct content){.pipe = &s->pipe, .left = len};
-    return &s->content;
-}
-
-struct item {
-    int layer;
-    enum entry_type entry;
-    enum node_type type;
-    const char *path, *target;
-    uint32_t len;
-    bool same; /* in every version */
-};
-
-static const struct item items[] = {
-    {1, ENTRY_NODE, NODE_DIR, "app", NULL, 0, false},
-    {1, ENTRY_NODE, NODE_FILE, "app/version", NULL, 9, false},
-    {1, ENTRY_NODE, NODE_FILE, "app/data", NULL, 700, false},
-    {1, ENTRY_WHITEOUT, 0, "etc/old", NULL, 0, false},
-    {0, ENTRY_NODE, NODE_DIR, "boot", NULL, 0, false},
-    {0, ENTRY_NODE, NODE_FILE, "boot/kernel", NULL, 600, false},
-    {0, ENTRY_NODE, NODE_DIR, "usr", NULL, 0, true},
-    {0, ENTRY_NODE, NODE_FILE, "usr/agentd", NULL, 520, true},
-    {0, ENTRY_HARDLINK, 0, "usr/agentctl", "usr/agentd", 0, true},
-    {0, ENTRY_NODE, NODE_FILE, "etc/old", NULL, 30, true},
-    {0, ENTRY_NODE, NODE_SYMLINK, "etc/link", "../app/data", 0, true},
-};
-
-static int item_apply(const struct item *it, enum version v, struct err *e)
-{
-    static struct entry en;
-    static char data[1024];
-    struct source s;
-    struct content *content = NULL;
-
-    en.type = it->entry;
-    snprintf(en.path, sizeof en.path, "%s", it->path);
-    snprintf(en.target, sizeof en.target, "%s", it->target ? it->target : "");
-    memset(&en.node, 0, sizeof en.node);
-    if (it->entry == ENTRY_NODE)
-        en.node = (struct node){.type = it->type, .mode = 0755, .mtime_s = it->same ? 1000 : 1000 + (int)v};
-    en.node.target = it->target ? en.target : NULL;
-    if (it->type == NODE_FILE) {
-        en.node.size = content_fill(data, it->len, it->path, it->same ? 0 : (int)v);
-        content = source_open(&s, data, it->len);
-    }
-    return slot_tree_entry(own.tree, &en, content, e);
-}
-
-/* What update/stage.c does with a tree slot, without the pipes. */
-static int tree_install(enum slot_id slot, enum version v, struct err *e)
-{
-    static const char *const needs[] = {"boot/kernel", "usr/agentd"};
-    const char *place = board.slots[slot];
-    const char *toc = slot == SLOT_A ? STATE_DIR "/toc-a" : STATE_DIR "/toc-b";
-    uint64_t content_max;
-    bool again;
-    int rc = slot_tree_begin(own.tree, board.tree, place, toc, &content_max, e);
-
-    for (int layer = 1; rc == 0 && layer >= 0; layer--) {
-        rc = slot_tree_layer(own.tree, e);
-        for (size_t i = 0; rc == 0 && i < sizeof items / sizeof items[0]; i++)
-            if (items[i].layer == layer)
-                rc = item_apply(&items[i], v, e);
-        if (rc == 0)
-            rc = slot_tree_layer_end(own.tree, &again, e);
-        if (rc == 0 && world.step && world.step->net_fails && !own.net_failed) {
-            own.net_failed = true;
-            rc = err_set(e, ERR_NET, "connection lost");
-        }
-    }
-    if (rc == 0)
-        rc = slot_tree_seal(own.tree, needs, 2, e);
-    if (rc == 0 && world.bad != BAD_NO_READ_BACK)
-        rc = slot_tree_verify(own.tree, board.tree, place, toc, e);
-    if (rc < 0)
-        slot_tree_abort(own.tree);
-    return rc;
-}
-
-static int disk_install(enum slot_id slot, enum version v, struct err *e)
-{
-    struct source s;
-    int rc = slot_disk_begin(&own.disk, board.disk, board.slots[slot], e);
-
-    if (rc == 0)
-        rc = slot_disk_write(&own.disk, DISK_LEN, source_open(&s, (char *)own.disk_image[v], DISK_LEN), e);
-    if (rc == 0)
-        rc = slot_disk_seal(&own.disk, e);
-    if (rc == 0 && world.bad != BAD_NO_READ_BACK)
-        rc = slot_disk_verify(&own.disk, e);
-    if (rc < 0)
-        slot_disk_abort(&own.disk);
-    return rc;
-}
-
-/* --- what a slot holds -------------------------------------------------------------------------------------------- */
-
-static uint16_t slot_root(enum slot_id slot)
-{
-    if (world.step->disk)
-        return slot == SLOT_A ? DEV_SLOT_A : DEV_SLOT_B;
-    return slot == SLOT_A ? FS_SLOT_A : FS_SLOT_B;
-}
-
-static bool disk_sector_is(uint16_t device, uint32_t sector, enum version v)
-{
-    const uint8_t *got = medium_bytes(medium.now.nodes[device].sectors[sector]);
-    uint32_t at = sector * MEDIUM_SECTOR;
-    size_t len = DISK_LEN - at < MEDIUM_SECTOR ? DISK_LEN - at : MEDIUM_SECTOR;
-
-    return memcmp(got, own.disk_image[v] + at, len) == 0;
-}
-
-static bool slot_is(uint16_t root, enum version v)
-{
-    bool same = true;
-
-    if (!world.step->disk)
-        return medium_tree_hash(&medium.now, root) == own.tree_hash[v];
-    for (uint32_t s = 0; s * MEDIUM_SECTOR < DISK_LEN; s++)
-        same = same && disk_sector_is(root, s, v);
-    return same;
-}
-
-enum version world_slot_version(enum slot_id slot)
-{
-    for (enum version v = V_FACTORY; v < V_CNT; v++)
-        if (slot_is(slot_root(slot), v))
-            return v;
-    return V_NONE;
-}
-
-/* On a raw partition: the first sector, which has the superblock, is that of a version. */
-bool world_slot_has_kernel(enum slot_id slot)
-{
-    uint16_t root = slot_root(slot);
-    uint16_t boot;
-
-    for (enum version v = V_FACTORY; world.step->disk && v < V_CNT; v++)
-        if (disk_sector_is(root, 0, v))
-            return true;
-    boot = medium_find(&medium.now, root, medium_name("boot"));
-    return !world.step->disk && boot != 0 && medium_find(&medium.now, boot, medium_name("kernel")) != 0;
 }
 
 /* --- the worker, in place of update/worker.c ---------------------------------------------------------------------- */
@@ -327,7 +110,7 @@ static void deploy_end(struct worker *w)
     int rc = w->owner.ready(w->owner.ctx, &e);
 
     if (rc == 0)
-        rc = world.step->disk ? disk_install(own.deploy_slot, v, &e) : tree_install(own.deploy_slot, v, &e);
+        rc = version_install(own.deploy_slot, v, &e);
     memset(&own.deploying, 0, sizeof own.deploying);
     if (rc < 0) {
         w->owner.failed(w->owner.ctx, &e);
@@ -485,145 +268,6 @@ void app_missing(const struct app *a, char *out, size_t cap)
         out[0] = '\0';
 }
 
-/* --- the board, and its known-bad variants ------------------------------------------------------------------------ */
-
-static const struct uboot_env_place env_place = {
-    .device = {"/dev/env", "/dev/env"},
-    .offset = {0, ENV_GAP},
-    .size = ENV_SIZE,
-    .lock = UBOOT_ENV_LOCK,
-};
-
-static int nothing_synced(int fd, struct err *e)
-{
-    (void)fd, (void)e;
-    return 0;
-}
-
-/* BAD_ARM_FIRST: what was to be remembered before the flip, kept back until after it. */
-static struct {
-    char name[16];
-    int copy;
-    size_t len;
-    uint8_t bytes[RECORD_PAYLOAD_MAX];
-} held[16];
-static int held_cnt;
-
-static ssize_t bad_read(const char *dir, const char *name, int copy, void *buf, size_t cap, struct err *e)
-{
-    if (world.bad == BAD_ONE_COPY && copy == 1)
-        return 0;
-    return store_linux.read(dir, name, copy, buf, cap, e);
-}
-
-static int bad_write(const char *dir, const char *name, int copy, const void *buf, size_t len, struct err *e)
-{
-    if (world.bad == BAD_ARM_FIRST && own.machine.state == MACHINE_INSTALLING && strcmp(name, "state") == 0) {
-        ASSERT(held_cnt < (int)(sizeof held / sizeof held[0]) && len <= sizeof held[0].bytes);
-        snprintf(held[held_cnt].name, sizeof held[0].name, "%s", name);
-        held[held_cnt].copy = copy;
-        held[held_cnt].len = len;
-        memcpy(held[held_cnt++].bytes, buf, len);
-        return 0;
-    }
-    return store_linux.write(dir, name, world.bad == BAD_ONE_COPY ? 0 : copy, buf, len, e);
-}
-
-static int bad_two_writes(const void *arg, const struct bootrec *r, struct err *e)
-{
-    struct bootrec half;
-    struct bootrec_health health;
-    int rc = bootrec_uboot.load(arg, &half, &health, e);
-
-    half.first = r->first;
-    if (rc == 0)
-        rc = bootrec_uboot.store(arg, &half, e);
-    return rc < 0 ? rc : bootrec_uboot.store(arg, r, e);
-}
-
-/* As the driver does it, but for what is bad: over the copy that is good, or with both slots in order. */
-static int bad_driver(const void *arg, const struct bootrec *r, struct err *e)
-{
-    static const char *const left[] = {"BOOT_A_LEFT", "BOOT_B_LEFT"};
-    struct uboot_env env;
-    int rc = uboot_env_read(arg, &env, e);
-
-    if (rc == 0)
-        rc = uboot_env_set(&env, "BOOT_ORDER", r->first == SLOT_A ? "A B" : "B A", e);
-    for (int i = 0; i < SLOT_CNT && rc == 0; i++)
-        rc = uboot_env_set(&env, left[i], (const char[2]){(char)('0' + r->left[i]), 0}, e);
-    if (world.bad == BAD_SAME_COPY)
-        env.newest = 1 - env.newest;
-    return rc < 0 ? rc : uboot_env_write(arg, &env, e);
-}
-
-static int bad_store(const void *arg, const struct bootrec *r, struct err *e)
-{
-    int rc = world.bad == BAD_TWO_WRITES                                 ? bad_two_writes(arg, r, e)
-             : world.bad == BAD_SAME_COPY || world.bad == BAD_NAMES_BOTH ? bad_driver(arg, r, e)
-                                                                         : bootrec_uboot.store(arg, r, e);
-
-    for (int i = 0; rc == 0 && i < held_cnt; i++)
-        rc = store_linux.write(STATE_DIR, held[i].name, held[i].copy, held[i].bytes, held[i].len, e);
-    held_cnt = 0;
-    return rc;
-}
-
-static int booted(const void *arg, enum slot_id *out, struct err *e)
-{
-    return bootrec_uboot.booted(arg, out, e);
-}
-
-static int load(const void *arg, struct bootrec *out, struct bootrec_health *health, struct err *e)
-{
-    return bootrec_uboot.load(arg, out, health, e);
-}
-
-static uint64_t boot_ms(void)
-{
-    return kernel.now_ms;
-}
-
-static int64_t wall_s(void)
-{
-    return 1700000000;
-}
-
-static struct tree_ops tree;
-static struct disk_ops disk;
-static const struct bootrec_ops bootrec = {
-    .caps = {.atomic = true, .copies = 2}, .load = load, .store = bad_store, .booted = booted};
-static const struct clock_ops clock_cuts = {.boot_ms = boot_ms, .wall_s = wall_s};
-static const struct store_ops store = {.read = bad_read, .write = bad_write};
-
-const struct board board = {
-    .name = "cuts",
-    .platform = {"linux", "arm", "v7"},
-    .slots = {"/dev/slot-a", "/dev/slot-b"},
-    .needs = {"boot/kernel", "usr/agentd"},
-    .app_root = linux_app_root,
-    .tree = &tree,
-    .disk = &disk,
-    .bootrec = &bootrec,
-    .bootrec_arg = &env_place,
-    .reset = &reset_linux,
-    .clock = &clock_cuts,
-    .store = &store,
-};
-
-static void board_init(void)
-{
-    tree = tree_linux;
-    disk = disk_linux;
-    if (world.bad == BAD_NO_SLOT_SYNC) {
-        tree.sync = nothing_synced;
-        disk.sync = nothing_synced;
-    }
-    kernel.no_data_sync = world.bad == BAD_NO_DATA_SYNC;
-    kernel.no_dir_sync = world.bad == BAD_NO_DIR_SYNC;
-    held_cnt = 0;
-}
-
 /* --- power -------------------------------------------------------------------------------------------------------- */
 
 int __real_record_load(struct record *r, void *payload, struct err *e);
@@ -653,9 +297,8 @@ static void agentd_run(void)
 
     for (int i = 0; i < RESPAWNS_MAX; i++) {
         kernel_start();
-        slot_tree_abort(own.tree);
-        own.disk.fd = -1;
-        loop_init(&own.loop, boot_ms);
+        version_begin(false);
+        loop_init(&own.loop, board.clock->boot_ms);
         own.hand_timer = (struct loop_timer){.due = hand_due};
         if (machine_start(&own.machine, &own.loop, &conf, "/agent.conf", &e) == 0) {
             if (own.machine.state == MACHINE_TRIAL && world.step->by_hand)
@@ -677,7 +320,7 @@ static void power_on(void)
     kernel_start();
     kernel.guarded[0] = kernel.guarded[1] = FS_NONE;
     world.booted = uboot_start();
-    v = world_slot_version(world.booted);
+    v = version_of_slot(world.booted);
     if (v == V_NONE)
         world_fail("slot %c is started, and holds no whole version", 'A' + (int)world.booted);
     if (v == V_PANICS)
@@ -696,12 +339,12 @@ static void end_check(void)
     const struct machine *m = &own.machine;
     const struct step *s = world.step;
     enum version want = s->ends_with != V_NONE ? s->ends_with : s->tag;
-    enum version v = world_slot_version(world.booted);
+    enum version v = version_of_slot(world.booted);
     struct digest tag = digest_of(s->tag);
 
     if (v != want)
         world_fail("ends with v%d, want v%d", (int)v, (int)want);
-    uboot_expect(world.booted, TRIES, world_slot_version(slot_other(world.booted)) != V_NONE);
+    uboot_expect(world.booted, TRIES, version_of_slot(slot_other(world.booted)) != V_NONE);
     if (s->event != NULL &&
         (strcmp(m->store.state.failure.event, s->event) != 0 || m->store.state.failure.code == 0 ||
          digest_compare(&m->store.state.failure.digest, &tag) != VERDICT_MATCH))
@@ -717,7 +360,7 @@ static void flash_check(void)
     static struct state_store onflash;
 
     kernel_start();
-    state_open(&onflash, board.store, STATE_DIR);
+    state_open(&onflash, board.store, WORLD_STATE_DIR);
     if (memcmp(&onflash.state, &own.machine.store.state, sizeof onflash.state) != 0 ||
         memcmp(onflash.slots, own.machine.store.slots, sizeof onflash.slots) != 0)
         world_fail("the records on flash are not those in memory");
@@ -737,15 +380,15 @@ static enum world_end settled(void)
     if (!world.power_cuts)
         flash_check();
     if (own.settled++ == 0) {
-        own.settled_with = (enum version)world.booted;
+        own.settled_in = world.booted;
         for (int i = 0; i < SLOT_CNT; i++)
-            own.settled_hash[i] = medium_tree_hash(&medium.now, slot_root((enum slot_id)i));
+            own.settled_hash[i] = medium_tree_hash(&medium.now, version_slot_root((enum slot_id)i));
         return WORLD_RESTARTS;
     }
     for (int i = 0; i < SLOT_CNT; i++)
-        if (own.settled_hash[i] != medium_tree_hash(&medium.now, slot_root((enum slot_id)i)))
+        if (own.settled_hash[i] != medium_tree_hash(&medium.now, version_slot_root((enum slot_id)i)))
             world_fail("the start after it changed slot %c", 'A' + i);
-    if (own.settled_with != (enum version)world.booted)
+    if (own.settled_in != world.booted)
         world_fail("the start after it is in the other slot");
     medium_reset(own.from);
     return WORLD_SETTLED;
@@ -755,7 +398,7 @@ static void run_begin(const struct medium_image *from, const struct step *step)
 {
     own.from = from;
     own.settled = own.polls = 0;
-    own.net_failed = false;
+    version_begin(true);
     world.step = step;
     world.boots = 0;
     world.why[0] = '\0';
@@ -798,67 +441,10 @@ enum world_end world_storm(const struct medium_image *from, const struct step *s
 
         medium_reset(own.from);
         slot = uboot_start();
-        if (world_slot_version(slot) == V_NONE)
+        if (version_of_slot(slot) == V_NONE)
             world_fail("start %d of a storm is of slot %c, which holds no whole version", i + 1,
                        'A' + (int)slot);
     }
     own.runs = false;
     return way == 0 ? WORLD_SETTLED : (enum world_end)way;
-}
-
-/* --- the factory -------------------------------------------------------------------------------------------------- */
-
-static void slot_fill(enum slot_id slot, enum version v)
-{
-    struct err e = {0};
-    bool disk_slot = world.step->disk;
-
-    if ((disk_slot ? disk_install(slot, v, &e) : tree_install(slot, v, &e)) < 0) {
-        fprintf(stderr, "v%d: %s\n", (int)v, e.text);
-        fprintf(stderr, "%s", kernel_log());
-        __builtin_trap();
-    }
-}
-
-static void factory_make(const struct step *kind, struct medium_image *out)
-{
-    struct medium_image blank;
-
-    medium_format(&blank, DEVICE_LEN);
-    own.from = &blank;
-    world.step = kind;
-    medium_load(&blank);
-    kernel.fault = FAULT_NONE;
-    kernel.guarded[0] = kernel.guarded[1] = FS_NONE;
-    kernel_start();
-    uboot_factory();
-    medium_do(&(struct medium_op){
-        .kind = OP_MAKE, .fs = FS_DATA, .type = MEDIUM_DIR, .node = FS_CNT, .meta.mode = 0700});
-    medium_do(&(struct medium_op){
-        .kind = OP_LINK, .owner = FS_DATA, .node = FS_CNT, .name = medium_name("slipway")});
-    for (enum version v = V_CNT; v-- > V_FACTORY;) {
-        slot_fill(SLOT_A, v);
-        own.tree_hash[v] = kind->disk ? own.tree_hash[v] : medium_tree_hash(&medium.now, FS_SLOT_A);
-    }
-    /* the agent makes its own folder */
-    medium_do(&(struct medium_op){.kind = OP_UNLINK, .owner = FS_DATA, .name = medium_name("slipway")});
-    *out = medium.now;
-    medium_load(out);
-    *out = medium.now;
-}
-
-void world_init(struct medium_image *factory_tree, struct medium_image *factory_disk)
-{
-    static const struct step of_tree = {.disk = false}, of_disk = {.disk = true};
-
-    if (own.tree == NULL)
-        own.tree = slot_tree_new();
-    slot_tree_abort(own.tree);
-    own.disk.fd = -1;
-    world.bad = BAD_NONE;
-    board_init();
-    for (int v = 0; v < V_CNT; v++)
-        content_fill((char *)own.disk_image[v], DISK_LEN, "image", v);
-    factory_make(&of_tree, factory_tree);
-    factory_make(&of_disk, factory_disk);
 }

@@ -2,7 +2,7 @@
  * until the agent has nothing more to do, over all the restarts that it takes, and then starts once more.
  *
  * Real here: update/machine, activate, state, record; slot/; hal/linux store, tree, disk, bootrec_uboot, uboot_env.
- * Stand-ins: the worker's processes (world.c does what stage does with slot/), sup/app (a timer), U-Boot (uboot.c).
+ * Stand-ins: the worker's processes (versions.c does what stage does with slot/), sup/app (a timer), U-Boot (uboot.c).
  */
 #ifndef SLIPWAY_TESTS_CUTS_WORLD_H
 #define SLIPWAY_TESTS_CUTS_WORLD_H
@@ -60,17 +60,15 @@ struct world {
 };
 extern struct world world;
 
-/* Learn what a slot looks like that holds each version, and make a new device. */
-void world_init(struct medium_image *factory_tree, struct medium_image *factory_disk);
 /* Run *step from *from. medium.trace is the whole run's; medium.now what is durable after it. */
 enum world_end world_run(const struct medium_image *from, const struct step *step);
 
 /* Power fails again and again before agentd is up: nothing may start that is not whole. */
 enum world_end world_storm(const struct medium_image *from, const struct step *step);
 
-/* What the slot holds: V_NONE for anything that is not exactly one of the versions. */
-enum version world_slot_version(enum slot_id slot);
-bool world_slot_has_kernel(enum slot_id slot);
+/* board.c: the board as world.bad has it. */
+void board_init(void);
+bool world_is_installing(void);
 
 /* uboot.c: boards/common/boot.cmd up to the kernel's start. Counts boots. */
 enum slot_id uboot_start(void);
@@ -78,6 +76,7 @@ enum slot_id uboot_start(void);
 void uboot_factory(void);
 void uboot_expect(enum slot_id first, unsigned tries, bool other_may_start);
 
+#define WORLD_STATE_DIR "/data/slipway"
 #define ENV_SIZE 0x800u
 #define ENV_GAP 0x1000u
 

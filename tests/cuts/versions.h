@@ -1,0 +1,19 @@
+/* The images of the tests: how a slot gets one, and how to tell which one it holds. A slot is a tree of a dozen nodes in two
+ * layers, or a raw partition with a few sectors, as world.step says. */
+#ifndef SLIPWAY_TESTS_CUTS_VERSIONS_H
+#define SLIPWAY_TESTS_CUTS_VERSIONS_H
+
+#include "world.h"
+
+/* Learn what a slot looks like that holds each version, and make a new device of each kind. */
+void versions_init(struct medium_image *factory_tree, struct medium_image *factory_disk);
+/* Forget files that were open; of a new device everything. */
+void version_begin(bool new_device);
+/* What update/stage.c does with a slot, without the pipes. */
+int version_install(enum slot_id slot, enum version v, struct err *e);
+/* What the slot holds: V_NONE for anything that is not exactly one of the versions. */
+enum version version_of_slot(enum slot_id slot);
+bool version_slot_has_kernel(enum slot_id slot);
+uint16_t version_slot_root(enum slot_id slot);
+
+#endif
