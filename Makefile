@@ -214,6 +214,7 @@ help:
 #: make unit                 build and run the unit tests
 #: make lint                 includes, tree, format and defconfigs as they ought to be
 #: make cuts [SEED=n]        cut the power everywhere, in simulation; ID=... replays what failed
+#: make soak [CUTS=200]      cut the emulated armv7 board off at random, and replay what it wrote
 #: make size [BOARD=x]       flash and RAM of every board, or of one
 #: make demo [BOARD=sim]     play the whole story, on the emulated armv7 board or on this machine
 #: make check                all tests
@@ -223,5 +224,5 @@ help:
 #: make clean                remove out/
 
 FORCE:
-.PHONY: all test-programs unit cuts size lint demo check bench image setup clean help FORCE menuconfig oldconfig defconfig \
+.PHONY: all test-programs unit cuts soak size lint demo check bench image setup clean help FORCE menuconfig oldconfig defconfig \
     savedefconfig

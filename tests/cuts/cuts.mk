@@ -19,3 +19,15 @@ cuts: $(OUT)/cuts
 	    $(if $(ID),-i $(ID))
 
 -include $(cuts_objects:.o=.d)
+
+$(OUT)/slipway-nosync: $(objects) $(OUT)/obj/tests/cuts/bad/nosync.o
+	@echo "  LINK    $@"
+	@$(link_start) -Wl,--wrap=fsync,--wrap=fdatasync -o $@ $^ $(link_libs)
+	@$(STRIP) --strip-all $@
+
+# On an emulated board: CUTS times at a random moment; and every state that the writes of an update allow.
+soak: soak_board := $(if $(filter command environment,$(firstword $(origin BOARD))),$(BOARD),qemu-armv7)
+soak:
+	@tests/cuts/soak.py $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED)) $(soak_board)
+	@tests/cuts/replay.py $(soak_board)
+	@tests/cuts/replay.py --known-bad $(soak_board)

@@ -1,0 +1,134 @@
+#!/usr/bin/python3
+"""Cut the power of an emulated board at random moments of its updates, over and over.
+
+    tests/cuts/soak.py [--cuts 200] [--seed N] [qemu-armv7]
+
+The board follows a tag that moves between two versions. Each round it is switched on, and must answer by itself with one
+of the two; at a random moment, up to as long as an update takes, its emulator is killed; then the slot that ran must
+pass e2fsck without a word. At the end the board is left alone and must reach the version that the tag names. Prints
+where the cuts fell. What the emulator was told to write survives it; see replay.py for what a cut may lose.
+"""
+import argparse
+import collections
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from board import PATIENCE, TOP  # noqa: E402
+from card import Card  # noqa: E402
+from device import DeviceError, make_device, slot  # noqa: E402
+from images import Images, make_registry  # noqa: E402
+
+REFERENCE = "fleet/web:stable"
+VERSIONS = ("v1", "v2")
+BOOT_CUTS = 0.2  # of the cuts, while the board starts
+BOOT_S = 4
+
+
+class Soak:
+    def __init__(self, family, folder, seed):
+        self.random = random.Random(seed)
+        self.images = Images(family)
+        self.registry = make_registry(folder / "registry")
+        self.wanted = VERSIONS[0]
+        self.images.push(self.wanted, self.registry, REFERENCE)
+        self.device = make_device(family, self.registry, REFERENCE, folder=folder / "device")
+        self.phases = collections.Counter()
+        self.span = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.device.stop()
+        self.registry.stop()
+
+    def prepare(self):
+        """Install the first version, uncut; what that takes is how long the later cuts may wait."""
+        self.device.board.start()
+        self.device.wait(lambda s: True, 60, "an answer")
+        begin = time.monotonic()
+        self.device.wait_version(self.wanted)
+        self.span = time.monotonic() - begin
+
+    def cut(self):
+        """One round. Returns where the cut fell."""
+        self.device.board.start()
+        if self.random.random() < BOOT_CUTS:
+            time.sleep(self.random.uniform(0, BOOT_S))
+            self.device.power_cut()
+            return "starting"
+        status = self.device.wait(lambda s: True, 90, "an answer after a cut")
+        active = slot(status, status["booted"]).get("version")
+        if active not in VERSIONS:
+            raise DeviceError(f"slot {status['booted']} has version {active}: {self.device.log_tail()}")
+        self.move(status, active)
+        phase = self.wait_random()
+        self.device.power_cut()
+        Card(self.device.board.disk).check_slot(status["booted"])
+        return phase
+
+    def move(self, status, active):
+        """A board that has what it should gets something new to do."""
+        if status["update"]["state"] != "idle":
+            return
+        if active == self.wanted:
+            self.wanted = VERSIONS[1 - VERSIONS.index(active)]
+            self.images.push(self.wanted, self.registry, REFERENCE)
+        # cut on every start of its trial, a version counts as one that failed: a person may ask for it again
+        self.device.agentctl_raw("update", **self.device.status_way)
+
+    def wait_random(self):
+        """Watch the board until the moment of the cut."""
+        end = time.monotonic() + self.random.uniform(0, self.span)
+        phase = "idle"
+        while time.monotonic() < end:
+            status = self.device.status()
+            if status is None:
+                phase = "restarting"
+            else:
+                phase = status["update"]["detail"].split(" ")[0] or status["update"]["state"]
+            time.sleep(0.1)
+        return phase
+
+    def finish(self):
+        """Left alone, the board gets there."""
+        self.device.board.start()
+        status = self.device.wait(lambda s: True, 90, "an answer at the end")
+        self.move(status, self.wanted if slot(status, status["booted"]).get("version") == self.wanted else None)
+        self.device.wait_version(self.wanted)
+
+
+def soak(family, cuts, seed, folder):
+    with Soak(family, folder, seed) as run:
+        run.prepare()
+        run.device.power_cut()
+        for number in range(cuts):
+            phase = run.cut()
+            run.phases[phase] += 1
+            print(f"cut {number + 1} of {cuts}: {phase}", flush=True)
+        run.finish()
+        return run.phases
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cuts", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("board", nargs="?", default="qemu-armv7")
+    arguments = parser.parse_args()
+    subprocess.run(["make", "-s", "image", f"BOARD={arguments.board}"], check=True, cwd=TOP)
+    print(f"seed {arguments.seed}, patience {PATIENCE}")
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        phases = soak(arguments.board, arguments.cuts, arguments.seed, pathlib.Path(folder))
+    for phase, count in phases.most_common():
+        print(f"{phase:>12} {count:4} {'#' * count}")
+    print(f"{arguments.cuts} power cuts, and the board came back each time")
+
+
+if __name__ == "__main__":
+    main()
