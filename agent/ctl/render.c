@@ -267,7 +267,9 @@ static void image_line(const cJSON *follow, FILE *out)
     size_t room = RENDER_COLUMNS - LABEL_LEN - strlen(note);
     size_t len = strlen(image);
 
-    if (len > room)
+    if (len == 0)
+        line(out, "follows", "nothing: agent.conf has no image under [registry]");
+    else if (len > room)
         line(out, "follows", "%.*s..%s%s", (int)(room / 2 - 2), image, image + len - (room - room / 2), note);
     else
         line(out, "follows", "%s%s", image, note);

@@ -289,6 +289,7 @@ static void test_page_of_a_board_as_flashed(void **state)
     typical();
     s.booted = SLOT_A;
     s.watchdog_s = 0;
+    s.image[0] = '\0';
     for (int i = 0; i < SLOT_CNT; i++)
         s.slots[i] = (struct status_slot){0};
     snprintf(s.slots[0].state, sizeof s.slots[0].state, "active");
@@ -297,6 +298,7 @@ static void test_page_of_a_board_as_flashed(void **state)
     assert_fits(RENDER_COLUMNS, RENDER_LINES);
     assert_memory_equal(page, "OK: the system as flashed runs from slot A.\n", 44);
     assert_says("watchdog: none");
+    assert_says("follows   nothing: ");
     assert_says("slot A *  active   as flashed");
     assert_says("slot B    as flashed");
 }
