@@ -57,6 +57,7 @@ static const struct key keys[] = {
     {"update", "stable", STR(CONFIG_STABLE_S), KIND_SECONDS, AT(update.stable_s), 1, 86400},
     {"update", "tries", STR(CONFIG_TRIAL_TRIES), KIND_NUMBER, AT(update.tries), 1, 9},
     {"update", "automatic", "yes", KIND_YES_NO, AT(update.automatic), 0, 0},
+    {"update", "full_verification", "no", KIND_YES_NO, AT(update.full_verification), 0, 0},
     {"trust", "policy", "required", KIND_POLICY, AT(trust.required), 0, 0},
     {"trust", "keys", NULL, KIND_KEYS, AT(trust.keys), 0, 0},
     {"trust", "threshold", "1", KIND_NUMBER, AT(trust.threshold), 1, CONF_KEY_MAX},

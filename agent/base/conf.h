@@ -39,6 +39,7 @@ struct conf_update {
     uint32_t stable_s;        /* the app must stay up this long before a trial is confirmed */
     uint32_t tries;           /* starts a new version gets, 1..9 */
     bool automatic;           /* false: a new version is announced, `agentctl update` installs it */
+    bool full_verification;   /* true: every layer is fetched whole and its diff_id checked */
 };
 
 /* [trust]: who may say what this device runs (agent/trust). */

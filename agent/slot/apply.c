@@ -15,11 +15,11 @@
 
 /* Add the record of a node that stands (or will stand) at the claim's path. */
 static int note(struct slot_tree *s, struct claim *p, const char *path, const struct node *n, uint8_t type,
-                uint8_t flags, uint64_t xxh64, struct err *e)
+                uint8_t flags, struct err *e)
 {
     if ((flags & TOC_HIDDEN) == 0)
         p->present = 1;
-    return toc_add(&s->toc, path, n, type, flags, xxh64, &p->toc, e);
+    return toc_add(&s->toc, path, n, type, flags, 0, NULL, &p->toc, e);
 }
 
 static const struct node implicit_dir = {.type = NODE_DIR, .mode = 0755};
@@ -81,7 +81,7 @@ static int own_dir(struct slot_tree *s, const char *path, size_t len, bool hidde
     if (rc != 0)
         return rc;
     p->implicit = 1;
-    return note(s, p, buf, &implicit_dir, NODE_DIR, 0, 0, e);
+    return note(s, p, buf, &implicit_dir, NODE_DIR, 0, e);
 }
 
 /* Make s->parent, and find out whether what is in it can show. */
@@ -215,7 +215,7 @@ static int apply_dir(struct slot_tree *s, struct claim *p, const struct node *n,
     else
         rc = slot_place(s, s->path, n, NULL, NULL, e);
     if (rc == 0)
-        rc = note(s, p, s->path, n, NODE_DIR, 0, 0, e);
+        rc = note(s, p, s->path, n, NODE_DIR, 0, e);
     p->implicit = 0;
     return rc;
 }
@@ -239,7 +239,20 @@ static int skip(struct slot_tree *s, struct content *c, struct err *e)
         return err_set(e, ERR_SIZE, "file without content");
     if (!s->second)
         s->stats.bytes.kept += c->left;
-    return content_end(c, &end, e);
+    return c->place != NULL ? 0 : content_end(c, &end, e);
+}
+
+/* The file at `path`, its record and, where that is to come, the demand for its content. */
+static int add_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c,
+                    uint32_t *at, struct err *e)
+{
+    struct file_got got;
+    int rc = slot_write_file(s, path, n, c, &got, e);
+    if (rc == 0)
+        rc = toc_add(&s->toc, path, n, NODE_FILE, got.wanted ? TOC_WANTED : 0, got.xxh64, &got.digest, at, e);
+    if (rc == 0 && got.wanted)
+        slot_want_add(s, *at, n->size, c->place);
+    return rc;
 }
 
 static int make_settled(struct slot_tree *s, const char *path, const struct node *n, struct err *e)
@@ -256,18 +269,20 @@ static int apply_other(struct slot_tree *s, struct claim *p, const struct node *
         return rc;
     p->own = own_of(n->type);
     bool hidden = is_hidden(s, p, false);
-    uint64_t xxh64 = 0;
     if (hidden && n->type == NODE_FILE) {
         p->toc = s->ordinal;
         return skip(s, c, e);
     }
-    if (n->type == NODE_FILE)
-        rc = slot_write_file(s, s->path, n, c, &xxh64, e);
-    else if (!hidden)
+    if (n->type == NODE_FILE) {
+        rc = add_file(s, s->path, n, c, &p->toc, e);
+        p->present = rc == 0;
+        return rc;
+    }
+    if (!hidden)
         rc = make_settled(s, s->path, n, e);
     if (rc != 0)
         return rc;
-    return note(s, p, s->path, n, (uint8_t)n->type, hidden ? TOC_HIDDEN : 0, xxh64, e);
+    return note(s, p, s->path, n, (uint8_t)n->type, hidden ? TOC_HIDDEN : 0, e);
 }
 
 /* --- hard links ----------------------------------------------------------------------------------------------------- */
@@ -344,7 +359,7 @@ static int link_pending(struct slot_tree *s, struct claim *p, const struct link_
         return err_set(e, ERR_LIMIT,
                        "more than %u hard links to files that upper layers hide, this build takes %u",
                        s->pending_cnt, (unsigned)CONFIG_SLOT_HARDLINK_PENDING_MAX);
-    int rc = note(s, p, s->path, &n, TOC_HARDLINK, TOC_PENDING, 0, e);
+    int rc = note(s, p, s->path, &n, TOC_HARDLINK, TOC_PENDING, e);
     if (rc == 0)
         s->pending[s->pending_cnt++] = (struct pending){.toc = p->toc, .ordinal = t->ordinal};
     return rc;
@@ -359,7 +374,7 @@ static int link_copy(struct slot_tree *s, struct claim *p, const struct link_tar
         return rc;
     struct node n = toc_node(&it);
     rc = make_settled(s, s->path, &n, e);
-    return rc != 0 ? rc : note(s, p, s->path, &n, it.r.type, 0, 0, e);
+    return rc != 0 ? rc : note(s, p, s->path, &n, it.r.type, 0, e);
 }
 
 static int link_hidden(struct claim *p, const struct link_target *t)
@@ -390,7 +405,7 @@ static int apply_link(struct slot_tree *s, struct claim *p, const char *raw, str
     if (rc != 0)
         return rc;
     const struct node n = {.target = s->other};
-    return note(s, p, s->path, &n, TOC_HARDLINK, 0, 0, e);
+    return note(s, p, s->path, &n, TOC_HARDLINK, 0, e);
 }
 
 /* Content that links of the first pass wait for: the first live one gets it, the others are linked to that. */
@@ -412,16 +427,12 @@ int slot_second_pass(struct slot_tree *s, const struct entry *en, struct content
             continue;
         memcpy(s->path, it.path, it.r.path_len + 1u);
         rc = toc_kill(&s->toc, w->toc, e);
-        uint64_t xxh64 = 0;
         uint32_t at = 0;
         const struct node link = {.target = s->other};
         if (rc == 0 && !have)
-            rc = slot_write_file(s, s->path, &en->node, c, &xxh64, e);
-        else if (rc == 0)
-            rc = slot_place_link(s, s->other, s->path, e);
-        if (rc == 0)
-            rc = toc_add(&s->toc, s->path, have ? &link : &en->node, have ? TOC_HARDLINK : NODE_FILE, 0,
-                         xxh64, &at, e);
+            rc = add_file(s, s->path, &en->node, c, &at, e);
+        else if (rc == 0 && (rc = slot_place_link(s, s->other, s->path, e)) == 0)
+            rc = toc_add(&s->toc, s->path, &link, TOC_HARDLINK, 0, 0, NULL, &at, e);
         if (rc != 0)
             return rc;
         if (!have)
@@ -473,6 +484,8 @@ static int apply(struct slot_tree *s, const struct entry *en, struct content *c,
     struct claim *p = claims_put(&s->claims, s->path, strlen(s->path), e);
     if (p == NULL)
         return e->code;
+    if (c != NULL && c->place != NULL && is_nondir(p) && en->type != ENTRY_WHITEOUT)
+        return err_set(e, ERR_POLICY, "comes twice in the table of contents");
     if (en->type == ENTRY_WHITEOUT) {
         p->whiteout = 1;
         p->opaque |= is_nondir(p);
@@ -490,7 +503,9 @@ int slot_tree_entry(struct slot_tree *s, const struct entry *en, struct content 
 {
     ASSERT(s->layer_open);
     s->ordinal++;
-    int rc = s->second ? slot_second_pass(s, en, c, e) : apply(s, en, c, e);
+    int rc = slot_want_close(s, e);
+    if (rc == 0)
+        rc = s->second ? slot_second_pass(s, en, c, e) : apply(s, en, c, e);
     s->stats.claims = s->claims.used;
     if (rc != 0 && strncmp(e->text, en->path, strlen(en->path)) != 0)
         err_prefix(e, "%s", en->path);

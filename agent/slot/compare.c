@@ -1,11 +1,11 @@
 #include "slot/compare.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/io.h"
 
-#define WINDOW 32768u
 #define BLOCK 4096u /* what flash is written by at the least */
 
 static bool same_block(const uint8_t *a, const uint8_t *b, uint32_t at, uint32_t len, uint32_t old)
@@ -37,35 +37,54 @@ static int write_differing(struct compare *k, int fd, uint64_t off, const uint8_
     return 0;
 }
 
-static int compare_window(struct compare *k, struct content *c, int fd, uint64_t off, uint32_t len,
-                          struct slot_bytes *n, struct err *e)
+int compare_put(struct compare *k, const void *data, int fd, uint64_t off, uint32_t len, uint64_t old,
+                struct slot_bytes *n, struct err *e)
 {
-    uint8_t new[WINDOW], old[WINDOW];
-    int rc = content_read(c, new, len, e);
-    if (rc != 0)
-        return rc;
-    ssize_t got = io_pread_full(fd, old, len, (off_t)off);
+    uint8_t there[COMPARE_WINDOW];
+    ssize_t got = 0;
+    if (k->digest != NULL)
+        hash_update(k->digest, data, len);
+    if (k->sum != NULL)
+        sum_update(k->sum, data, len);
+    if (old > 0)
+        got = io_pread_full(fd, there, old < len ? (size_t)old : len, (off_t)off);
     if (got < 0) /* a block that can't be read is one to write */
         got = 0;
     n->read += (uint64_t)got;
-    return write_differing(k, fd, off, new, len, old, (uint32_t)got, n, e);
+    return write_differing(k, fd, off, data, len, there, (uint32_t)got, n, e);
+}
+
+static int move_window(struct compare *k, struct content *c, int fd, uint64_t off, uint32_t len, uint64_t old,
+                       struct slot_bytes *n, struct err *e)
+{
+    uint8_t data[COMPARE_WINDOW];
+    int rc = content_read(c, data, len, e);
+    return rc != 0 ? rc : compare_put(k, data, fd, off, len, old, n, e);
 }
 
 int compare_move(struct compare *k, struct content *c, int fd, uint64_t off, uint32_t len, uint64_t old,
                  struct slot_bytes *n, struct err *e)
 {
-    bool sampling = k->run == COMPARE_PIECE;
+    bool sampling = k->run == COMPARE_PIECE, by_hand = k->digest != NULL || k->sum != NULL;
     uint32_t done = 0, look = old < len ? (uint32_t)old : len;
-    while (done < look && !(sampling && done > 0 && k->run == COMPARE_PIECE)) {
-        uint32_t part = look - done < WINDOW ? look - done : WINDOW;
-        int rc = compare_window(k, c, fd, off + done, part, n, e);
-        if (rc != 0)
-            return rc;
+    int rc = 0;
+    while (rc == 0 && done < (by_hand ? len : look)) {
+        if (sampling && done > 0 && k->run == COMPARE_PIECE) {
+            if (!by_hand)
+                break;
+            look = done;
+        }
+        uint32_t part = len - done < COMPARE_WINDOW ? len - done : COMPARE_WINDOW;
+        if (done < look && look - done < part)
+            part = look - done;
+        rc = move_window(k, c, fd, off + done, part, done < look ? look - done : 0, n, e);
         done += part;
     }
-    if (look > 0 && lseek(fd, (off_t)(off + done), SEEK_SET) < 0)
+    if (rc == 0 && done > 0 && lseek(fd, (off_t)(off + done), SEEK_SET) < 0)
         return err_errno(e, "seek");
-    int rc = done < len ? content_move(c, fd, len - done, e) : 0;
-    n->written += rc == 0 ? len - done : 0;
+    if (rc == 0 && done < len) {
+        rc = content_move(c, fd, len - done, e);
+        n->written += len - done;
+    }
     return rc;
 }

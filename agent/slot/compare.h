@@ -10,9 +10,12 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hash.h"
+#include "slot/sum.h"
 #include "stream/entry.h"
 
 #define COMPARE_PIECE (1u << 20)
+#define COMPARE_WINDOW 32768u
 
 /* Content of files and devices, in bytes. */
 struct slot_bytes {
@@ -23,9 +26,16 @@ struct slot_bytes {
 
 struct compare {
     uint32_t run; /* bytes in a row that differed, up to COMPARE_PIECE */
+    /* what all the content goes through besides; NULL: nothing, and then it need not come into memory */
+    struct hash *digest;
+    struct sum *sum;
 };
 
-/* Put the next `len` <= COMPARE_PIECE bytes of `c` at `off` of `fd`, over `old` bytes that are there. Leaves the file
+/* Put `len` <= COMPARE_WINDOW bytes of memory at `off` of `fd`, over `old` bytes that are there. */
+int compare_put(struct compare *k, const void *data, int fd, uint64_t off, uint32_t len, uint64_t old,
+                struct slot_bytes *n, struct err *e);
+
+/* The same with the next `len` <= COMPARE_PIECE bytes of `c`. Leaves the file
  * position behind them. `old` may be less than `len`, also 0: then nothing is read. */
 int compare_move(struct compare *k, struct content *c, int fd, uint64_t off, uint32_t len, uint64_t old,
                  struct slot_bytes *n, struct err *e);

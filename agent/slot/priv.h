@@ -3,6 +3,7 @@
  *     tree.c      begin, layers, seal                 apply.c  what an entry means
  *     converge.c  what of the old content stays       write.c  the port's calls, file content
  *     verify.c    read back                           walk.c   remove what does not belong, see what is there
+ *     reuse.c     content that the slots hold         want.c   content that has to be fetched
  */
 #ifndef SLIPWAY_SLOT_PRIV_H
 #define SLIPWAY_SLOT_PRIV_H
@@ -33,6 +34,36 @@ struct pending {
     uint32_t made;    /* 1: this link got the content; the others are linked to it */
 };
 
+/* What the slots already hold, by path and by digest of content: an index of their tables of contents. */
+enum reuse_side { REUSE_OLD = 0, REUSE_ACTIVE, REUSE_SIDES };
+struct reuse {
+    struct {
+        struct toc toc; /* of what is there, or was: REUSE_OLD's shrinks as the slot converges */
+        struct path_dirs dirs;
+        int root; /* -1: not at hand. REUSE_OLD's is the slot's own, not owned */
+    } side[REUSE_SIDES];
+    struct known {
+        uint32_t tag;   /* of the hash; 0: free */
+        uint32_t where; /* offset in the TOC / 16, and the side in the highest bit */
+    } * table;
+    uint32_t used;
+};
+
+/* The file of a layer's table of contents that was given last, while it may still have chunks. */
+struct want {
+    int list; /* a nameless file of struct slot_piece; -1: none */
+    uint64_t list_len;
+    bool open;     /* `last` is not in the list yet */
+    bool asked;    /* its first chunk came */
+    bool patching; /* and an old version is there to take chunks from */
+    bool has_last;
+    struct slot_piece last; /* `end` 0: where the next chunk begins */
+    uint64_t file_end;
+    int fd, source; /* patching: the file and the active slot's version of it, or -1 */
+    uint64_t source_len, covered;
+    int64_t shift; /* where the last chunk was found in `source`, from where it belongs */
+};
+
 struct slot_tree {
     const struct tree_ops *ops;
     int root; /* -1: closed */
@@ -43,10 +74,13 @@ struct slot_tree {
     uint64_t bytes_free; /* at the last look, minus what was written since */
     uint64_t nodes_free;
     struct slot_tree_stats stats;
+    const char *toc_path;
     struct claims claims;
     struct path_dirs dirs;
     struct path_lookup lookup;
     struct ring ring;
+    struct reuse reuse;
+    struct want want;
     uint32_t pending_cnt;
     struct pending pending[CONFIG_SLOT_HARDLINK_PENDING_MAX];
     bool parent_known, parent_hidden;
@@ -66,9 +100,18 @@ int slot_reopen(struct slot_tree *s, const char *path, const struct node *n, uin
 int slot_settle(struct slot_tree *s, const char *path, int file_fd, const struct node *n, struct err *e);
 int slot_link(struct slot_tree *s, const char *from, const char *to, struct err *e);
 int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *e);
-/* Create or converge, fill and settle a regular file. *xxh64 of its content. */
+/* What is known of a file's content after it was written, or when it will be. */
+struct file_got {
+    uint64_t xxh64;
+    struct digest digest; /* zero: not known */
+    bool wanted;          /* slot_want_add() is due */
+};
+/* Create or converge, fill and settle a regular file. */
 int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c,
-                    uint64_t *xxh64, struct err *e);
+                    struct file_got *got, struct err *e);
+int slot_let_go(struct slot_tree *s, int fd, uint64_t len, bool written, struct err *e);
+int slot_fill(struct slot_tree *s, int fd, uint64_t at, uint64_t size, uint64_t old, struct compare *k,
+              struct content *c, struct err *e);
 void slot_ring_drop(struct slot_tree *s);
 int slot_parent_fd(struct slot_tree *s, const char *path, struct err *e);
 
@@ -81,6 +124,28 @@ int slot_settle_changed(struct slot_tree *s, const char *path, int file_fd, cons
 int slot_place_link(struct slot_tree *s, const char *from, const char *to, struct err *e);
 /* Is `path` part of what the layers so far made? */
 bool slot_is_present(struct slot_tree *s, const char *path);
+
+/* reuse.c */
+void slot_reuse_index(struct slot_tree *s); /* of the two TOCs that are open */
+void slot_reuse_drop(struct slot_tree *s);
+/* Have the content of `place` in `path` without fetching it: 1 when it is there and settled, 0 or an error. */
+int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
+                    const struct entry_place *place, struct file_got *got, struct err *e);
+/* The file at `path` in the active slot, open; -1: there is none. */
+int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st);
+int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, struct digest *out,
+                      struct sum *sum, struct err *e);
+/* `len` bytes at `from` of `source` go to `at` of `fd`, over what is there. */
+int slot_copy_range(struct slot_tree *s, int source, uint64_t from, int fd, uint64_t at, uint64_t len,
+                    uint64_t old, struct compare *k, struct err *e);
+
+/* want.c */
+int slot_want_begin(struct slot_tree *s, struct err *e);
+/* The record `toc` waits for content. */
+void slot_want_add(struct slot_tree *s, uint32_t toc, uint64_t size, const struct entry_place *place);
+/* The last file's chunks, if any, have all come. */
+int slot_want_close(struct slot_tree *s, struct err *e);
+void slot_want_drop(struct slot_tree *s);
 
 /* verify.c: metadata, attributes and symlink target of a node, against what fstatat said. ERR_FLASH: differs. */
 int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct node *want,

@@ -69,7 +69,10 @@ static void start(struct toc *t, int fd)
 
 int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e)
 {
-    int fd = IO_RETRY(open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    /* A reader of the old one may keep it open, to find what is worth keeping. */
+    if (unlink(path) != 0 && errno != ENOENT)
+        return err_errno(e, "TOC: %s", path);
+    int fd = IO_RETRY(open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (fd < 0)
         return err_errno(e, "TOC: %s", path);
     start(t, fd);
@@ -78,7 +81,7 @@ int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e)
 }
 
 int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags,
-            uint64_t xxh64, uint32_t *at, struct err *e)
+            uint64_t xxh64, const struct digest *digest, uint32_t *at, struct err *e)
 {
     static const uint8_t zeros[TOC_ALIGN];
     const char *target = n->target != NULL ? n->target : "";
@@ -86,7 +89,9 @@ int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type,
     if (path_len >= NODE_PATH_MAX || target_len >= NODE_PATH_MAX || n->xattr_len > TOC_XATTR_MAX)
         return err_set(e, ERR_LIMIT, "path, target or attributes are too long");
 
-    size_t bytes = sizeof(struct toc_rec) + path_len + 1 + target_len + 1 + n->xattr_len;
+    bool known = digest != NULL && !digest_is_zero(digest);
+    size_t digest_len = known ? sizeof *digest : 0;
+    size_t bytes = sizeof(struct toc_rec) + path_len + 1 + target_len + 1 + n->xattr_len + digest_len;
     size_t len = (bytes + TOC_ALIGN - 1) / TOC_ALIGN * TOC_ALIGN;
     if (t->end + len > t->limit)
         return err_set(e, ERR_LIMIT, "the list of files takes more than %llu bytes",
@@ -94,7 +99,7 @@ int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type,
     struct toc_rec r = {
         .len = (uint32_t)len,
         .type = type,
-        .flags = flags,
+        .flags = flags | (known ? TOC_DIGEST : 0),
         .path_len = (uint16_t)path_len,
         .mode = n->mode,
         .uid = n->uid,
@@ -117,6 +122,8 @@ int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type,
         rc = append(t, target, target_len + 1, e);
     if (rc == 0 && n->xattr_len > 0)
         rc = append(t, n->xattrs, n->xattr_len, e);
+    if (rc == 0 && known)
+        rc = append(t, digest, sizeof *digest, e);
     if (rc == 0)
         rc = append(t, zeros, len - bytes, e);
     if (rc != 0)
@@ -139,6 +146,21 @@ int toc_kill(struct toc *t, uint32_t at, struct err *e)
     off_t off = (off_t)at * TOC_ALIGN + (off_t)offsetof(struct toc_rec, flags);
     t->window_len = 0;
     if (io_pwrite_full(t->fd, &flags, 1, off) != 0)
+        return err_errno(e, "TOC: write");
+    return 0;
+}
+
+int toc_fill(struct toc *t, uint32_t at, uint64_t xxh64, struct err *e)
+{
+    struct toc_item it;
+    off_t off = (off_t)at * TOC_ALIGN;
+    int rc = toc_read(t, at, &it, e);
+    if (rc != 0)
+        return rc;
+    it.r.xxh64 = xxh64;
+    it.r.flags &= (uint8_t)~TOC_WANTED;
+    t->window_len = 0;
+    if (io_pwrite_full(t->fd, &it.r, sizeof it.r, off) != 0)
         return err_errno(e, "TOC: write");
     return 0;
 }
@@ -167,10 +189,13 @@ static const uint8_t *view(struct toc *t, uint64_t off, size_t need, struct err 
 {
     if (t->window_len > 0 && off >= t->window_at && off + need <= t->window_at + t->window_len)
         return t->window + (off - t->window_at);
+    /* Who reads on wants what follows; who jumps about, one record. */
+    bool reads_on = off >= t->window_at && off - t->window_at <= sizeof t->window;
+    size_t len = reads_on || need > 1024 ? sizeof t->window : 1024;
     t->window_len = 0;
     if (off + need > t->flushed && flush(t, e) != 0)
         return NULL;
-    ssize_t got = io_pread_full(t->fd, t->window, sizeof t->window, (off_t)off);
+    ssize_t got = io_pread_full(t->fd, t->window, len, (off_t)off);
     if (got < 0) {
         err_errno(e, "TOC: read");
         return NULL;
@@ -186,7 +211,8 @@ static const uint8_t *view(struct toc *t, uint64_t off, size_t need, struct err 
 
 static bool is_sound(const struct toc_rec *r)
 {
-    uint64_t bytes = sizeof *r + (uint64_t)r->path_len + 1 + r->target_len + 1 + r->xattr_len;
+    uint64_t bytes = sizeof *r + (uint64_t)r->path_len + 1 + r->target_len + 1 + r->xattr_len +
+                     ((r->flags & TOC_DIGEST) != 0 ? DIGEST_LEN : 0);
     return r->type >= NODE_FILE && r->type <= TOC_HARDLINK && r->path_len < NODE_PATH_MAX &&
            r->target_len < NODE_PATH_MAX && r->xattr_len <= TOC_XATTR_MAX && r->len % TOC_ALIGN == 0 &&
            bytes <= r->len && r->len < bytes + TOC_ALIGN;
@@ -208,6 +234,9 @@ int toc_read(struct toc *t, uint32_t at, struct toc_item *out, struct err *e)
     out->path = (const char *)p + sizeof out->r;
     out->target = out->path + out->r.path_len + 1;
     out->xattrs = (const uint8_t *)out->target + out->r.target_len + 1;
+    memset(&out->digest, 0, sizeof out->digest);
+    if ((out->r.flags & TOC_DIGEST) != 0)
+        memcpy(&out->digest, out->xattrs + out->r.xattr_len, sizeof out->digest);
     if (strnlen(out->path, out->r.path_len + 1u) != out->r.path_len ||
         strnlen(out->target, out->r.target_len + 1u) != out->r.target_len)
         return err_set(e, ERR_FORMAT, "TOC: bad record at %llu", (unsigned long long)off);

@@ -1,5 +1,6 @@
 /* The slot's table of contents: a record for each node, written as the nodes are, sealed at the end.
- * The bytes are described in agent/FORMAT.md, "TOC". Records are appended; only the flags of one are ever changed.
+ * The bytes are described in agent/FORMAT.md, "TOC". Records are appended; only the flags of one are ever changed, and the
+ * checksum of one that waited for its content.
  * Owns its file and fixed buffers. Knows nothing of the slot.
  */
 #ifndef SLIPWAY_SLOT_TOC_H
@@ -9,14 +10,15 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "hal/node.h"
 #include "slot/sum.h"
 
 #define TOC_ALIGN 16u
-#define TOC_VERSION 1u
+#define TOC_VERSION 2u
 #define TOC_HEAD_LEN 32u
 #define TOC_XATTR_MAX 65536u
-#define TOC_REC_MAX (64u + 2u * NODE_PATH_MAX + TOC_XATTR_MAX + TOC_ALIGN)
+#define TOC_REC_MAX (64u + 2u * NODE_PATH_MAX + TOC_XATTR_MAX + 32u + TOC_ALIGN)
 
 enum toc_type {
     /* 1..6: enum node_type */
@@ -28,9 +30,11 @@ enum toc_flag {
     TOC_DEAD = 1,    /* replaced by a later record */
     TOC_HIDDEN = 2,  /* of a layer, but an upper layer hides it: not in the slot */
     TOC_PENDING = 4, /* a hard link that waits for content; `size` is the target's ordinal */
+    TOC_DIGEST = 8,  /* the SHA-256 of the content is known, and stands behind the xattrs */
+    TOC_WANTED = 16, /* a file that waits for content; none is left when it is sealed */
 };
 
-/* On flash, followed by path, NUL, target, NUL, xattrs (as in struct node), zeros up to len. */
+/* On flash, followed by path, NUL, target, NUL, xattrs (as in struct node), digest, zeros up to len. */
 struct toc_rec {
     uint32_t len;
     uint8_t type, flags;
@@ -49,6 +53,7 @@ struct toc_item {
     uint32_t at; /* offset / 16 */
     const char *path, *target;
     const uint8_t *xattrs;
+    struct digest digest; /* zero: not known */
 };
 
 struct toc {
@@ -67,8 +72,10 @@ struct toc {
 /* Writing. `max` is the most records that count. */
 int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e);
 int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags,
-            uint64_t xxh64, uint32_t *at, struct err *e);
+            uint64_t xxh64, const struct digest *digest, uint32_t *at, struct err *e);
 int toc_kill(struct toc *t, uint32_t at, struct err *e);
+/* The content that the record waited for has come. */
+int toc_fill(struct toc *t, uint32_t at, uint64_t xxh64, struct err *e);
 /* Append the trailer and make the file durable. All records must have been passed by toc_next. */
 int toc_seal(struct toc *t, struct err *e);
 

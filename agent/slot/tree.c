@@ -18,6 +18,9 @@ struct slot_tree *slot_tree_new(void)
     if (s == MAP_FAILED)
         return NULL;
     s->root = s->toc.fd = -1;
+    s->want.list = s->want.fd = s->want.source = -1;
+    for (int i = 0; i < REUSE_SIDES; i++)
+        s->reuse.side[i].toc.fd = s->reuse.side[i].root = -1;
     if (claims_new(&s->claims, CONFIG_SLOT_ENTRY_MAX))
         return s;
     munmap(s, sizeof *s);
@@ -45,7 +48,7 @@ static int claim_root(struct slot_tree *s, struct err *e)
     p->upper = UPPER_DIR;
     p->implicit = 1;
     p->present = 1;
-    return toc_add(&s->toc, "", &n, NODE_DIR, 0, 0, &p->toc, e);
+    return toc_add(&s->toc, "", &n, NODE_DIR, 0, 0, NULL, &p->toc, e);
 }
 
 static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_max, struct err *e)
@@ -61,6 +64,10 @@ static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_ma
     s->nodes_free = sp.nodes_total > 0 ? sp.nodes_free : UINT64_MAX;
     /* A layer may hold what upper layers hide, and each entry costs up to three blocks of tar. */
     *content_max = sp.bytes_total + (uint64_t)CONFIG_SLOT_ENTRY_MAX * 1536;
+    s->reuse.side[REUSE_OLD].root = s->root;
+    if (toc_open(&s->reuse.side[REUSE_OLD].toc, toc_path, e) != 0)
+        toc_close(&s->reuse.side[REUSE_OLD].toc);
+    s->toc_path = toc_path;
     rc = toc_create(&s->toc, toc_path, CONFIG_SLOT_ENTRY_MAX, e);
     return rc != 0 ? rc : claim_root(s, e);
 }
@@ -89,7 +96,7 @@ int slot_tree_layer(struct slot_tree *s, struct err *e)
     s->layer_open = true;
     s->second = s->parent_known = false;
     s->ordinal = s->pending_cnt = 0;
-    return 0;
+    return slot_want_begin(s, e);
 }
 
 int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e)
@@ -105,11 +112,10 @@ int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e)
 
 int slot_tree_layer_again(struct slot_tree *s, struct err *e)
 {
-    (void)e;
     ASSERT(s->root >= 0 && !s->layer_open && s->pending_cnt > 0);
     s->layer_open = s->second = true;
     s->ordinal = 0;
-    return 0;
+    return slot_want_begin(s, e);
 }
 
 /* --- seal ------------------------------------------------------------------------------------------------------- */
@@ -122,6 +128,8 @@ static int settle_dirs(struct slot_tree *s, struct err *e)
     int rc;
     s->stats.nodes = s->toc.live;
     while ((rc = toc_next(&s->toc, &pos, &it, e)) > 0) {
+        if (toc_is_live(&it) && (it.r.flags & TOC_WANTED) != 0)
+            return err_set(e, ERR_STATE, "%s: its content never came", it.path);
         if (!toc_is_live(&it) || it.r.type != NODE_DIR)
             continue;
         struct node n = toc_node(&it);
@@ -203,6 +211,8 @@ void slot_tree_abort(struct slot_tree *s)
 {
     struct err e;
     slot_ring_drop(s);
+    slot_want_drop(s);
+    slot_reuse_drop(s);
     path_dirs_drop(&s->dirs);
     toc_close(&s->toc);
     if (s->root >= 0 && s->ops->close(s->root, &e) != 0)

@@ -35,8 +35,9 @@ struct slot_tree_stats {
 /* The one allocation, at the start of the role. NULL when it does not fit under the role's ceiling. */
 struct slot_tree *slot_tree_new(void);
 
-/* Open the slot for writing. `content_max` receives the most bytes a layer's tar may unpack to.
- * `toc_path` is the file to write the TOC to; what it held is lost. */
+/* Open the slot for writing; `toc_path` as its last deployment left it tells what it holds. `content_max` receives the most bytes a layer's tar may unpack to.
+ * `toc_path` is the file to write the TOC to; the name of the old one is gone from now on, so that a cut
+ * does not leave a list of what the slot no longer holds. */
 int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
                     uint64_t *content_max, struct err *e);
 
@@ -45,6 +46,35 @@ int slot_tree_layer(struct slot_tree *s, struct err *e);
 
 /* Apply one entry; consumes the content through `c` (regular files only, else it may be NULL). */
 int slot_tree_entry(struct slot_tree *s, const struct entry *en, struct content *c, struct err *e);
+
+/* --- layers by table of contents ---------------------------------------------------------------------------------
+ * Their entries come with content->place, and content is taken from what the slots hold where its digest is found
+ * there. What is not found is wanted: it is listed in pieces, in the order of the blob, after the layer's last entry.
+ *
+ *     layer -> (entry -> chunk*)* -> want_end -> (want_next -> fill)* -> layer_end
+ */
+#define SLOT_PIECE_WHOLE 1u /* the whole file, not a chunk of it */
+#define SLOT_PIECE_LAST 2u  /* no more of this file is wanted */
+
+struct slot_piece {
+    uint32_t toc; /* of the file */
+    uint32_t flags;
+    uint64_t at, len;     /* in the file */
+    uint64_t offset, end; /* its compressed bytes in the blob */
+    struct digest digest; /* of the content */
+};
+
+/* The active slot's root and TOC, to take content from; neither is ever written. Call after begin(). Whatever is not
+ * there or damaged is of no use and no error. */
+void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *active_toc);
+/* A chunk of the file whose entry was given last. */
+int slot_tree_chunk(struct slot_tree *s, const struct entry_chunk *chunk, struct err *e);
+/* The layer's last entry was given. What is wanted of it: so many pieces, so many compressed bytes. */
+int slot_tree_want_end(struct slot_tree *s, uint32_t *pieces, uint64_t *bytes, struct err *e);
+/* The next piece after *pos, which begins with 0: 1, 0 after the last, or an error. */
+int slot_tree_want_next(struct slot_tree *s, uint64_t *pos, struct slot_piece *out, struct err *e);
+/* Its content; ERR_DIGEST when it is not what the table said. */
+int slot_tree_fill(struct slot_tree *s, const struct slot_piece *p, struct content *c, struct err *e);
 
 /* The layer's last entry was given. *again is true when hard links of this layer still need the content of files
  * that upper layers hide: call slot_tree_layer_again() and stream the same layer once more. */

@@ -181,32 +181,32 @@ void slot_ring_drop(struct slot_tree *s)
     s->ring.bytes = 0;
 }
 
-/* Over `old` bytes that the file holds. */
-static int fill(struct slot_tree *s, int fd, uint64_t size, uint64_t old, struct content *c, struct err *e)
+/* `size` bytes from `at` on, over `old` bytes that the file holds there. */
+int slot_fill(struct slot_tree *s, int fd, uint64_t at, uint64_t size, uint64_t old, struct compare *k,
+              struct content *c, struct err *e)
 {
-    struct compare k = {0};
-    uint64_t off = 0;
-    while (off < size) {
-        uint64_t n = size - off < PIECE_LEN ? size - off : PIECE_LEN;
+    if (lseek(fd, (off_t)at, SEEK_SET) < 0)
+        return err_errno(e, "seek");
+    for (uint64_t done = 0; done < size; done += PIECE_LEN) {
+        uint64_t n = size - done < PIECE_LEN ? size - done : PIECE_LEN, off = at + done;
         uint64_t before = s->stats.bytes.written;
-        int rc = compare_move(&k, c, fd, off, (uint32_t)n, old > off ? old - off : 0, &s->stats.bytes, e);
+        int rc = compare_move(k, c, fd, off, (uint32_t)n, old > done ? old - done : 0, &s->stats.bytes, e);
         if (rc != 0)
             return rc;
         n = s->stats.bytes.written - before;
         s->bytes_free -= n < s->bytes_free ? n : s->bytes_free;
         if (size > PIECE_LEN)
             rc = push(fd, off, PIECE_LEN, SYNC_FILE_RANGE_WRITE, e);
-        if (rc == 0 && off >= FORGET_LAG)
+        if (rc == 0 && done >= FORGET_LAG)
             rc = push_and_forget(fd, off - FORGET_LAG, PIECE_LEN, e);
         if (rc != 0)
             return rc;
-        off += PIECE_LEN;
     }
     return 0;
 }
 
 /* Takes the descriptor. What was not written is not sent to the medium, only forgotten. */
-static int let_go(struct slot_tree *s, int fd, uint64_t len, bool written, struct err *e)
+int slot_let_go(struct slot_tree *s, int fd, uint64_t len, bool written, struct err *e)
 {
     if (written)
         return ring_add(&s->ring, fd, len, e);
@@ -215,20 +215,17 @@ static int let_go(struct slot_tree *s, int fd, uint64_t len, bool written, struc
     return 0;
 }
 
-int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c,
-                    uint64_t *xxh64, struct err *e)
+static int write_content(struct slot_tree *s, const char *path, const struct node *n, struct content *c,
+                         struct file_got *got, struct err *e)
 {
     struct entry_end end = {0};
+    struct compare k = {0};
     uint64_t old = 0, before = s->stats.bytes.written;
     int fd = -1;
-
-    if (c == NULL || c->left != n->size)
-        return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path,
-                       (unsigned long long)n->size, c != NULL ? (unsigned long long)c->left : 0);
     int rc = slot_place(s, path, n, &fd, &old, e);
     if (rc != 0)
         return rc;
-    rc = fill(s, fd, n->size, old, c, e);
+    rc = slot_fill(s, fd, 0, n->size, old, &k, c, e);
     if (rc == 0)
         rc = content_end(c, &end, e);
     if (rc != 0)
@@ -239,6 +236,37 @@ int slot_write_file(struct slot_tree *s, const char *path, const struct node *n,
         close(fd);
         return e->code;
     }
-    *xxh64 = end.xxh64;
-    return let_go(s, fd, n->size, s->stats.bytes.written > before, e) != 0 ? blame(path, e) : 0;
+    got->xxh64 = end.xxh64;
+    return slot_let_go(s, fd, n->size, s->stats.bytes.written > before, e) != 0 ? blame(path, e) : 0;
+}
+
+/* By its digest: from what the slots hold, or it is wanted. Then the file is there already, for hard links to it. */
+static int take_content(struct slot_tree *s, const char *path, const struct node *n,
+                        const struct entry_place *place, struct file_got *got, struct err *e)
+{
+    uint64_t old;
+    int fd = -1, rc = n->size > 0 ? slot_reuse_file(s, path, n, place, got, e) : 0;
+    if (rc != 0)
+        return rc < 0 ? blame(path, e) : 0;
+    rc = slot_place(s, path, n, &fd, &old, e);
+    if (rc != 0)
+        return rc;
+    got->wanted = n->size > 0;
+    got->xxh64 = sum_bytes("", 0, 0);
+    rc = got->wanted ? 0 : slot_settle_changed(s, path, fd, n, e);
+    close(fd);
+    return rc;
+}
+
+int slot_write_file(struct slot_tree *s, const char *path, const struct node *n, struct content *c,
+                    struct file_got *got, struct err *e)
+{
+    *got = (struct file_got){0};
+    if (c == NULL || c->left != n->size)
+        return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path,
+                       (unsigned long long)n->size, c != NULL ? (unsigned long long)c->left : 0);
+    if (c->place == NULL)
+        return write_content(s, path, n, c, got, e);
+    got->digest = c->place->digest;
+    return take_content(s, path, n, c->place, got, e);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "hal/node.h"
 #include "stream/frame.h"
 
@@ -23,6 +24,21 @@ enum entry_type {
 };
 
 #define ENTRY_XATTR_MAX 65536
+
+/* Where the content of a regular file is, when the entry comes from a layer's table of contents: FRAME_PLACE after its
+ * FRAME_ENTRY, instead of the content. */
+struct entry_place {
+    struct digest digest; /* of the content; zero: there is none */
+    uint64_t offset, end; /* of its compressed bytes in the blob */
+};
+
+/* A large file is also known by its chunks: FRAME_CHUNK.. after FRAME_PLACE, in their order, without gaps. */
+struct entry_chunk {
+    struct digest digest;
+    uint64_t at, len; /* in the file */
+    uint64_t offset;  /* in the blob; its bytes go on to the next chunk's offset, or to the file's end */
+    uint32_t zeros;   /* 1: all of it is zeros, and there is no need to fetch it */
+};
 
 /* One entry. A hard link's target is in `node.target` too, and of its node nothing else is set; a whiteout's node is
  * all zero. `node.target` and `node.xattrs` point into the arrays below, or are NULL and NULL with xattr_len 0.
@@ -64,6 +80,8 @@ struct content {
     uint64_t left;     /* of the file */
     uint32_t in_frame; /* of the present FRAME_DATA */
     bool refused;      /* decode gave up in the middle, with its own error: nothing more comes of this blob */
+    /* The entry is one of a table of contents: the content is not in the pipe, but known by its digest. Or NULL. */
+    const struct entry_place *place;
 };
 /* Move exactly `len` <= left bytes to fd at its file position. */
 int content_move(struct content *c, int fd, uint64_t len, struct err *e);

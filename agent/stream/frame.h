@@ -40,6 +40,9 @@ enum frame_type {
     FRAME_GO,    /* the slot is marked: write */
     /* between fetch and agentd, both ways */
     FRAME_SESSIONS, /* up to FETCH_SESSIONS_MAX opaque bytes (oci/fetch.h) */
+    /* from decode, of JOB_TOC */
+    FRAME_PLACE, /* struct entry_place: after the entry of a regular file */
+    FRAME_CHUNK, /* struct entry_chunk: after that, of a large one */
     FRAME_TYPE_END,
 };
 

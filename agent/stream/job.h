@@ -20,14 +20,18 @@ enum job_kind {
     JOB_SIGNATURES, /* JSON that names signatures: FRAME_RESULT struct trust_refs */
     JOB_PAYLOAD,    /* what was signed: FRAME_RESULT struct trust_signed */
     JOB_BUNDLE,     /* JSON of a sigstore bundle: the same */
+    /* of a layer that has a table of contents */
+    JOB_TOC,   /* the table: FRAME_ENTRY.. with FRAME_PLACE and FRAME_CHUNK.. instead of content */
+    JOB_PIECE, /* one file's or chunk's content: FRAME_DATA.. FRAME_ENTRY_END */
 };
 
 struct job {
     uint32_t kind;
-    uint32_t codec;        /* JOB_LAYER */
+    uint32_t codec;        /* JOB_LAYER, JOB_TOC, JOB_PIECE */
     uint32_t media;        /* JOB_INDEX, JOB_MANIFEST: enum oci_media that the document must be */
     uint64_t size;         /* of the raw bytes that will come; of JSON that has no size yet, the most */
     uint64_t content_max;  /* JOB_LAYER: refuse when the tar gets longer than this */
+                           /* JOB_TOC, JOB_PIECE: what it must unpack to, exactly */
     struct digest diff_id; /* JOB_LAYER: the digest the tar must have */
     char only[256];        /* JOB_LAYER: hand on this one path and nothing else; "": all */
 };

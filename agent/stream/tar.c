@@ -24,12 +24,13 @@ struct tar {
     struct frame_gather out;
 };
 
-struct tar *tar_new(void)
+struct tar *tar_new(struct unpack *u)
 {
     struct tar *t = calloc(1, sizeof *t);
 
-    if (!t || !(t->unpack = unpack_new()) || !(t->sum = XXH64_createState()))
+    if (!t || !(t->sum = XXH64_createState()))
         return NULL;
+    t->unpack = u;
     return t;
 }
 

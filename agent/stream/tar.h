@@ -14,7 +14,8 @@
 
 struct tar; /* one per process */
 
-struct tar *tar_new(void);
+/* `u` is shared with others who unpack in this process. */
+struct tar *tar_new(struct unpack *u);
 /* Read the whole layer from `blob` and write its entries to out_fd; compares the diff_id at the end. */
 int tar_stream(struct tar *t, const struct job *job, const struct source *blob, int out_fd,
                struct job_end *end, struct err *e);

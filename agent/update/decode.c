@@ -8,6 +8,7 @@
 #include "base/sandbox.h"
 #include "hal/board.h"
 #include "oci/image.h"
+#include "stream/chunked.h"
 #include "stream/frame.h"
 #include "stream/tar.h"
 #include "trust/envelope.h"
@@ -24,7 +25,9 @@ struct decode {
     uint32_t left; /* of the present FRAME_RAW */
     bool raw_end;  /* FRAME_RAW_END was read */
     uint64_t raw_len;
+    struct unpack *unpack;
     struct tar *tar;
+    struct chunked *chunked;
     union {
         struct oci_index_choice choice;
         struct oci_manifest manifest;
@@ -40,7 +43,7 @@ struct decode {
  * the other's jobs, so that a mistake of ours shows. */
 static bool job_fits(const struct decode *d)
 {
-    bool of_envelope = d->job.kind >= JOB_SIGNATURES;
+    bool of_envelope = d->job.kind >= JOB_SIGNATURES && d->job.kind <= JOB_BUNDLE;
 
     return d->job.kind == JOB_INDEX || of_envelope == d->envelope;
 }
@@ -158,6 +161,10 @@ static int job_do(struct decode *d, struct err *e)
         rc = err_set(&cause, ERR_PEER, "stage sent a job of kind %u to the wrong process", d->job.kind);
     else if (d->job.kind == JOB_LAYER)
         rc = tar_stream(d->tar, &d->job, &blob, DECODE_FD_ENTRIES, &end, &cause);
+    else if (d->job.kind == JOB_TOC)
+        rc = chunked_toc(d->chunked, &d->job, &blob, DECODE_FD_ENTRIES, &cause);
+    else if (d->job.kind == JOB_PIECE)
+        rc = chunked_piece(d->chunked, &d->job, &blob, DECODE_FD_ENTRIES, &cause);
     else
         rc = document_parse(d, &cause);
     if (rc == 0 && d->job.kind == JOB_LAYER && d->raw_len != d->job.size)
@@ -191,7 +198,8 @@ static int jobs_serve(struct decode *d, struct err *e)
 
 static int decode_start(struct decode *d, uint32_t uid, struct err *e)
 {
-    if (!(d->tar = tar_new()) || !(d->text = malloc(TEXT_MAX)))
+    if (!(d->unpack = unpack_new()) || !(d->tar = tar_new(d->unpack)) ||
+        !(d->chunked = chunked_new(d->unpack)) || !(d->text = malloc(TEXT_MAX)))
         return err_set(e, ERR_LIMIT, "decode does not fit under its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
     return sandbox_enter(SANDBOX_DECODE, uid, e);
 }

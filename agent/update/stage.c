@@ -15,6 +15,7 @@
 #include "slot/disk.h"
 #include "slot/tree.h"
 #include "stream/job.h"
+#include "update/partial.h"
 #include "update/talk.h"
 #include "update/vouch.h"
 
@@ -23,9 +24,13 @@
 
 struct stage {
     const struct conf *conf;
+    enum slot_id slot; /* to be written */
     const char *place;
     char toc_path[CONF_PATH_MAX + 16];
+    char active_toc[CONF_PATH_MAX + 16];
     struct pump pump;
+    struct partial partial;
+    bool parts; /* so far the registry sent them */
     struct entry entry;
     struct slot_tree *tree;
     struct slot_disk disk;
@@ -177,6 +182,22 @@ static int tree_apply(struct stage *s, struct content *c, struct err *e)
     return slot_tree_entry(s->tree, &s->entry, c, e);
 }
 
+/* By its table of contents, or from one end to the other. */
+static int tree_entries(struct stage *s, uint32_t i, struct err *e)
+{
+    const struct oci_blob *blob = &s->manifest.layers[i];
+    int rc;
+
+    if (blob->toc.len == 0 || s->conf->update.full_verification || !s->parts)
+        return layer_stream(s, i, tree_apply, e);
+    s->progress.layer = s->manifest.layer_cnt - i;
+    s->progress.layer_cnt = s->manifest.layer_cnt;
+    phase_enter(s, STAGE_LAYERS);
+    rc = partial_layer(&s->partial, blob, e);
+    s->parts = rc <= 0;
+    return rc > 0 ? layer_stream(s, i, tree_apply, e) : rc;
+}
+
 static int tree_layer(struct stage *s, uint32_t i, struct err *e)
 {
     bool again = false;
@@ -184,7 +205,7 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
 
     do {
         if (rc == 0)
-            rc = layer_stream(s, i, tree_apply, e);
+            rc = tree_entries(s, i, e);
         if (rc == 0)
             rc = slot_tree_layer_end(s->tree, &again, e);
         if (rc == 0 && again)
@@ -193,11 +214,31 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
     return rc;
 }
 
+/* What the booted slot holds may be copied. */
+static void tree_reuse(struct stage *s)
+{
+    enum slot_id active = s->slot == SLOT_A ? SLOT_B : SLOT_A;
+    char root[CONF_PATH_MAX];
+    struct err e;
+
+    s->partial = (struct partial){.state_dir = s->conf->agent.state_dir,
+                                  .tree = s->tree,
+                                  .entry = &s->entry,
+                                  .tick = progress_tick,
+                                  .tick_ctx = s};
+    feed_init(&s->partial.feed, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES, &s->pump.bytes_total);
+    s->parts = true;
+    if (board.app_root(active, root, sizeof root, &e) == 0)
+        slot_tree_reuse(s->tree, root, s->active_toc);
+}
+
 static int tree_install(struct stage *s, struct err *e)
 {
     int needs_cnt = 0;
     int rc = slot_tree_begin(s->tree, board.tree, s->place, s->toc_path, &s->content_max, e);
 
+    if (rc == 0)
+        tree_reuse(s);
     for (uint32_t i = s->manifest.layer_cnt; rc == 0 && i-- > 0;) {
         rc = tree_layer(s, i, e);
         if (rc < 0)
@@ -212,9 +253,12 @@ static int tree_install(struct stage *s, struct err *e)
     if (rc == 0) {
         phase_enter(s, STAGE_VERIFYING);
         rc = slot_tree_verify(s->tree, board.tree, s->place, s->toc_path, e);
+        if (rc < 0) /* it does not tell what the slot holds, and must not be believed the next time */
+            (void)unlink(s->toc_path);
     }
     if (rc < 0)
         slot_tree_abort(s->tree);
+    partial_prune(s->conf->agent.state_dir, &s->manifest);
     return rc;
 }
 
@@ -336,7 +380,10 @@ int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *
     s->floor = floor;
     s->place = own[slot][0] ? own[slot] : board.slots[slot];
     s->disk.fd = -1;
+    s->slot = slot;
     snprintf(s->toc_path, sizeof s->toc_path, "%s/toc-%c", conf->agent.state_dir, 'a' + (int)slot);
+    snprintf(s->active_toc, sizeof s->active_toc, "%s/toc-%c", conf->agent.state_dir,
+             slot == SLOT_A ? 'b' : 'a');
     rc = sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e);
     if (rc == 0)
         rc = install(s, digest, media, &e);

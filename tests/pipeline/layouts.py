@@ -38,8 +38,9 @@ CODECS = {  # name: (suffix of the media type, function)
 
 
 class Layout:
-    """`layers` are tars (bytes or paths), the lowest first. `source` is what skopeo calls the image. `diff_ids` are the
-    true ones unless given."""
+    """`layers` are tars (bytes or paths), the lowest first; `compress` the media type's suffix and a function of a tar
+    that returns a blob, or a blob and its annotations. `source` is what skopeo calls the image. `diff_ids` are the true
+    ones unless given."""
 
     def __init__(self, folder, layers, compress=CODECS["gzip"], config=None, diff_ids=None):
         self.dir = pathlib.Path(folder)
@@ -51,7 +52,9 @@ class Layout:
         for tar in layers:
             tar = tar if isinstance(tar, bytes) else pathlib.Path(tar).read_bytes()
             true_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
-            descriptors.append(self.blob(LAYER + suffix, pack(tar)))
+            packed = pack(tar)
+            packed, notes = packed if isinstance(packed, tuple) else (packed, None)
+            descriptors.append(self.blob(LAYER + suffix, packed) | ({"annotations": notes} if notes else {}))
         document = {"os": "linux", "architecture": "amd64", "config": config or {},
                     "rootfs": {"type": "layers", "diff_ids": diff_ids or true_ids}}
         image = self.blob("application/vnd.oci.image.config.v1+json", json.dumps(document).encode())

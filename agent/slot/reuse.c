@@ -1,0 +1,344 @@
+/* Content that the slots hold already. A TOC says what was in a slot when it was read back; a file whose size and time
+ * are still those of its record is taken for unchanged, which costs no reading, and the read-back at the end finds out
+ * whether that was right. Where there is no such record, the file itself is read and its digest decides. What is copied
+ * is checked while it is. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "slot/priv.h"
+
+#define SIDE_BIT 0x80000000u
+#define TRY_MAX 8 /* places where the same content is looked for */
+
+/* --- the index ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t tag_of(const void *data, size_t len, uint64_t *hash)
+{
+    *hash = sum_bytes(data, len, 1);
+    return (uint32_t)*hash | 1;
+}
+
+static void insert(struct reuse *r, const void *key, size_t len, uint32_t where)
+{
+    uint64_t hash;
+    uint32_t tag = tag_of(key, len, &hash);
+    uint32_t at = (uint32_t)(hash >> 32) % CONFIG_SLOT_REUSE_MAX;
+    if (r->used >= CONFIG_SLOT_REUSE_MAX / 4 * 3)
+        return;
+    while (r->table[at].tag != 0)
+        at = at + 1 == CONFIG_SLOT_REUSE_MAX ? 0 : at + 1;
+    r->table[at] = (struct known){.tag = tag, .where = where};
+    r->used++;
+}
+
+/* The next record at or after *at that may have the key; begin with *at = UINT32_MAX. False: no more. */
+static bool find(struct reuse *r, const void *key, size_t len, uint32_t *at, uint32_t *where)
+{
+    uint64_t hash;
+    uint32_t tag = tag_of(key, len, &hash);
+    if (r->table == NULL)
+        return false;
+    if (*at == UINT32_MAX)
+        *at = (uint32_t)(hash >> 32) % CONFIG_SLOT_REUSE_MAX;
+    while (r->table[*at].tag != 0) {
+        const struct known *k = &r->table[*at];
+        *at = *at + 1 == CONFIG_SLOT_REUSE_MAX ? 0 : *at + 1;
+        if (k->tag == tag) {
+            *where = k->where;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int index_side(struct reuse *r, enum reuse_side side, struct err *e)
+{
+    struct toc *t = &r->side[side].toc;
+    struct toc_item it;
+    uint64_t pos = 0;
+    int rc;
+    while ((rc = toc_next(t, &pos, &it, e)) > 0) {
+        uint32_t where = it.at | (side == REUSE_ACTIVE ? SIDE_BIT : 0);
+        if (!toc_is_live(&it) || it.r.type != NODE_FILE || digest_is_zero(&it.digest))
+            continue;
+        insert(r, it.path, it.r.path_len, where);
+        insert(r, &it.digest, sizeof it.digest, where);
+    }
+    return rc;
+}
+
+/* Of a TOC that turns out damaged at its end, what was believed so far is forgotten too. */
+void slot_reuse_index(struct slot_tree *s)
+{
+    struct reuse *r = &s->reuse;
+    struct err e;
+    if (r->table == NULL) {
+        void *p = mmap(NULL, CONFIG_SLOT_REUSE_MAX * sizeof *r->table, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            return;
+        r->table = p;
+    }
+    for (;;) {
+        bool again = false;
+        memset(r->table, 0, CONFIG_SLOT_REUSE_MAX * sizeof *r->table);
+        r->used = 0;
+        for (int side = 0; side < REUSE_SIDES && !again; side++) {
+            if (r->side[side].toc.fd < 0 || index_side(r, (enum reuse_side)side, &e) == 0)
+                continue;
+            log_info("list of files of the %s slot: %s", side == REUSE_OLD ? "inactive" : "active", e.text);
+            toc_close(&r->side[side].toc);
+            again = true;
+        }
+        if (!again)
+            return;
+    }
+}
+
+void slot_reuse_drop(struct slot_tree *s)
+{
+    for (int side = 0; side < REUSE_SIDES; side++) {
+        path_dirs_drop(&s->reuse.side[side].dirs);
+        toc_close(&s->reuse.side[side].toc);
+    }
+    if (s->reuse.side[REUSE_ACTIVE].root >= 0)
+        close(s->reuse.side[REUSE_ACTIVE].root);
+    s->reuse.side[REUSE_ACTIVE].root = s->reuse.side[REUSE_OLD].root = -1;
+    if (s->reuse.table != NULL)
+        munmap(s->reuse.table, CONFIG_SLOT_REUSE_MAX * sizeof *s->reuse.table);
+    s->reuse.table = NULL;
+}
+
+void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *active_toc)
+{
+    struct reuse *r = &s->reuse;
+    struct err e;
+    r->side[REUSE_ACTIVE].root = IO_RETRY(open(active_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    path_dirs_start(&r->side[REUSE_ACTIVE].dirs, r->side[REUSE_ACTIVE].root);
+    if (r->side[REUSE_ACTIVE].root >= 0 && toc_open(&r->side[REUSE_ACTIVE].toc, active_toc, &e) != 0)
+        toc_close(&r->side[REUSE_ACTIVE].toc);
+    slot_reuse_index(s);
+}
+
+/* --- reading and copying ------------------------------------------------------------------------------------------- */
+
+int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st)
+{
+    struct err e;
+    struct path_dirs *dirs = side == REUSE_OLD ? &s->dirs : &s->reuse.side[side].dirs;
+    if (s->reuse.side[side].root < 0)
+        return -1;
+    int dir = path_dirs_open(dirs, path, path_parent_len(path), &e);
+    int fd = dir < 0 ? -1
+                     : IO_RETRY(openat(dir, path_name(path),
+                                       O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME | O_NONBLOCK));
+    if (fd >= 0 && fstat(fd, st) == 0 && S_ISREG(st->st_mode))
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static void forget(int fd)
+{
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+}
+
+int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, struct digest *out,
+                      struct sum *sum, struct err *e)
+{
+    struct hash h;
+    ssize_t n = 0;
+    hash_begin(&h);
+    while (len > 0) {
+        size_t want = len < sizeof s->io ? (size_t)len : sizeof s->io;
+        n = io_pread_full(fd, s->io, want, (off_t)off);
+        if (n < (ssize_t)want)
+            break;
+        hash_update(&h, s->io, want);
+        if (sum != NULL)
+            sum_update(sum, s->io, want);
+        s->stats.bytes.read += want;
+        off += want;
+        len -= want;
+    }
+    hash_end(&h, out);
+    if (n < 0)
+        return err_errno(e, "read");
+    return len > 0 ? err_set(e, ERR_FLASH, "read: ends too early") : 0;
+}
+
+int slot_copy_range(struct slot_tree *s, int source, uint64_t from, int fd, uint64_t at, uint64_t len,
+                    uint64_t old, struct compare *k, struct err *e)
+{
+    for (uint64_t done = 0; done < len;) {
+        uint32_t n = len - done < COMPARE_WINDOW ? (uint32_t)(len - done) : COMPARE_WINDOW;
+        ssize_t got = io_pread_full(source, s->io, n, (off_t)(from + done));
+        if (got < 0)
+            return err_errno(e, "read");
+        if ((uint32_t)got != n)
+            return err_set(e, ERR_FLASH, "read: ends too early");
+        s->stats.bytes.read += n;
+        int rc = compare_put(k, s->io, fd, at + done, n, old > done ? old - done : 0, &s->stats.bytes, e);
+        if (rc != 0)
+            return rc;
+        done += n;
+    }
+    return 0;
+}
+
+/* --- a file --------------------------------------------------------------------------------------------------------- */
+
+static bool same_digest(const struct digest *a, const struct digest *b)
+{
+    return digest_compare(a, b) == VERDICT_MATCH;
+}
+
+static bool is_untouched(const struct toc_item *it, const struct stat *st)
+{
+    return (uint64_t)st->st_size == it->r.size && st->st_mtim.tv_sec == it->r.mtime_s &&
+           (uint32_t)st->st_mtim.tv_nsec == it->r.mtime_ns;
+}
+
+/* The record of `path` on one side: true and *it. */
+static bool find_path(struct slot_tree *s, enum reuse_side side, const char *path, struct toc_item *it)
+{
+    struct err e;
+    uint32_t at = UINT32_MAX, where;
+    size_t len = strlen(path);
+    while (find(&s->reuse, path, len, &at, &where))
+        if ((where & SIDE_BIT) == (side == REUSE_ACTIVE ? SIDE_BIT : 0) &&
+            toc_read(&s->reuse.side[side].toc, where & ~SIDE_BIT, it, &e) == 0 && strcmp(it->path, path) == 0)
+            return true;
+    return false;
+}
+
+/* Is the file, open as `fd`, the wanted one? By its record if it is as that says, else by reading it. */
+static int is_wanted(struct slot_tree *s, enum reuse_side side, const char *path, int fd,
+                     const struct stat *st, const struct entry_place *place, uint64_t *xxh64, struct err *e)
+{
+    struct toc_item it;
+    struct digest got;
+    struct sum sum;
+    if (find_path(s, side, path, &it) && is_untouched(&it, st)) {
+        *xxh64 = it.r.xxh64;
+        return same_digest(&it.digest, &place->digest);
+    }
+    sum_begin(&sum);
+    int rc = slot_range_digest(s, fd, 0, (uint64_t)st->st_size, &got, &sum, e);
+    *xxh64 = sum_end(&sum);
+    return rc != 0 ? rc : same_digest(&got, &place->digest);
+}
+
+/* The slot's own file at this path. */
+static int keep(struct slot_tree *s, const char *path, const struct node *n, const struct entry_place *place,
+                struct file_got *got, struct err *e)
+{
+    struct stat st;
+    uint64_t old;
+    int file = -1, fd = s->fresh ? -1 : slot_reuse_open(s, REUSE_OLD, path, &st);
+    if (fd < 0)
+        return 0;
+    int rc =
+        (uint64_t)st.st_size != n->size ? 0 : is_wanted(s, REUSE_OLD, path, fd, &st, place, &got->xxh64, e);
+    forget(fd);
+    if (rc <= 0)
+        return rc;
+    rc = slot_place(s, path, n, &file, &old, e);
+    if (rc != 0)
+        return rc;
+    close(file);
+    if (old != n->size) /* it had to give way: its inode serves another name */
+        return 0;
+    s->stats.bytes.kept += n->size;
+    rc = slot_settle_changed(s, path, -1, n, e);
+    return rc != 0 ? rc : 1;
+}
+
+/* 1, or 0 when `source` turned out not to be what it should. */
+static int copy_from(struct slot_tree *s, int source, const char *path, const struct node *n,
+                     const struct entry_place *place, struct file_got *got, struct err *e)
+{
+    struct digest digest;
+    struct hash h;
+    struct sum sum;
+    struct compare k = {.digest = &h, .sum = &sum};
+    uint64_t old = 0, before = s->stats.bytes.written;
+    int fd = -1, rc = slot_place(s, path, n, &fd, &old, e);
+    if (rc != 0)
+        return rc;
+    hash_begin(&h);
+    sum_begin(&sum);
+    rc = slot_copy_range(s, source, 0, fd, 0, n->size, old, &k, e);
+    hash_end(&h, &digest);
+    got->xxh64 = sum_end(&sum);
+    if (rc != 0 || !same_digest(&digest, &place->digest)) {
+        close(fd);
+        return rc == ERR_FLASH ? 0 : rc;
+    }
+    rc = slot_settle_changed(s, path, fd, n, e);
+    if (rc == 0)
+        rc = slot_let_go(s, fd, n->size, s->stats.bytes.written > before, e);
+    else
+        close(fd);
+    return rc != 0 ? rc : 1;
+}
+
+/* The active slot's file at this path. */
+static int copy_same_path(struct slot_tree *s, const char *path, const struct node *n,
+                          const struct entry_place *place, struct file_got *got, struct err *e)
+{
+    struct stat st;
+    int rc = 0, fd = slot_reuse_open(s, REUSE_ACTIVE, path, &st);
+    if (fd >= 0 && (uint64_t)st.st_size == n->size)
+        rc = is_wanted(s, REUSE_ACTIVE, path, fd, &st, place, &got->xxh64, e);
+    if (rc > 0)
+        rc = copy_from(s, fd, path, n, place, got, e);
+    if (fd >= 0)
+        forget(fd);
+    return rc == ERR_FLASH ? 0 : rc;
+}
+
+/* Under another name, in either slot. */
+static int copy_same_digest(struct slot_tree *s, const char *path, const struct node *n,
+                            const struct entry_place *place, struct file_got *got, struct err *e)
+{
+    char name[NODE_PATH_MAX];
+    uint32_t at = UINT32_MAX, where;
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < TRY_MAX; i++) {
+        struct toc_item it;
+        struct stat st;
+        if (!find(&s->reuse, &place->digest, sizeof place->digest, &at, &where))
+            break;
+        enum reuse_side side = (where & SIDE_BIT) != 0 ? REUSE_ACTIVE : REUSE_OLD;
+        if (toc_read(&s->reuse.side[side].toc, where & ~SIDE_BIT, &it, e) != 0 ||
+            !same_digest(&it.digest, &place->digest) || strcmp(it.path, path) == 0)
+            continue;
+        memcpy(name, it.path, it.r.path_len + 1u);
+        int fd = slot_reuse_open(s, side, name, &st);
+        if (fd < 0)
+            continue;
+        if ((uint64_t)st.st_size == n->size)
+            rc = copy_from(s, fd, path, n, place, got, e);
+        forget(fd);
+    }
+    return rc;
+}
+
+int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
+                    const struct entry_place *place, struct file_got *got, struct err *e)
+{
+    int rc = keep(s, path, n, place, got, e);
+    if (rc == 0)
+        rc = copy_same_path(s, path, n, place, got, e);
+    if (rc == 0)
+        rc = copy_same_digest(s, path, n, place, got, e);
+    return rc;
+}

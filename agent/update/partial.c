@@ -1,0 +1,379 @@
+#include "update/partial.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/conf.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "oci/fetch.h"
+#include "stream/frame.h"
+#include "update/stage.h"
+
+#define GAP_FIRST 4096
+#define GAP_MAX 8192 /* what a request may cost on a link where bytes cost money */
+#define TABLES "tables"
+
+struct table_path {
+    char text[CONF_PATH_MAX + 96];
+};
+
+/* --- the table of contents ------------------------------------------------------------------------------------------- */
+
+static struct table_path table_path(const char *state_dir, const char *name)
+{
+    struct table_path p;
+
+    snprintf(p.text, sizeof p.text, "%s/" TABLES "/%s", state_dir, name);
+    return p;
+}
+
+static struct table_path table_of(const char *state_dir, const struct digest *d)
+{
+    char text[DIGEST_TEXT_LEN];
+
+    digest_format(d, text);
+    return table_path(state_dir, text + strlen("sha256:"));
+}
+
+static int request_send(struct partial *p, uint64_t offset, uint64_t end, bool whole, struct err *e)
+{
+    const struct fetch_request q = {.kind = FETCH_PART,
+                                    .digest = p->blob->digest,
+                                    .size = p->blob->size,
+                                    .offset = offset,
+                                    .end = end,
+                                    .whole = whole};
+
+    return frame_write(STAGE_FD_REQUEST, FRAME_REQUEST, &q, sizeof q, e);
+}
+
+/* Open the table that is kept, if it is what the manifest says. -1: there is none. */
+static int table_open(struct partial *p)
+{
+    const struct oci_toc *t = &p->blob->toc;
+    struct table_path path = table_of(p->state_dir, &t->digest);
+    int fd = IO_RETRY(open(path.text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    uint8_t buf[4096];
+    struct digest got;
+    struct hash h;
+    uint64_t len = 0;
+    ssize_t n;
+
+    if (fd < 0)
+        return -1;
+    hash_begin(&h);
+    while ((n = io_read_full(fd, buf, sizeof buf)) > 0 && (len += (uint64_t)n) <= t->len)
+        hash_update(&h, buf, (size_t)n);
+    hash_end(&h, &got);
+    if (n == 0 && digest_compare(&got, &t->digest) == VERDICT_MATCH && lseek(fd, 0, SEEK_SET) == 0)
+        return fd;
+    close(fd);
+    (void)unlink(path.text);
+    return -1;
+}
+
+static int table_fetch(struct partial *p, int fd, struct err *e)
+{
+    const struct oci_toc *t = &p->blob->toc;
+    char want[DIGEST_TEXT_LEN], text[DIGEST_TEXT_LEN];
+    struct digest got;
+    int rc = request_send(p, t->offset, t->offset + t->len, false, e);
+
+    if (rc == 0)
+        rc = feed_body_to_file(&p->feed, fd, t->len, &got, e);
+    if (rc < 0 || digest_compare(&got, &t->digest) == VERDICT_MATCH)
+        return rc;
+    digest_format(&t->digest, want);
+    digest_format(&got, text);
+    return err_set(e, ERR_DIGEST, "digest mismatch: want %s, got %s", want, text);
+}
+
+/* A descriptor of the table, whose digest is right; or an error. Not a byte of it is looked at before. */
+static int table_get(struct partial *p, struct err *e)
+{
+    struct table_path dir = table_path(p->state_dir, ""), new = table_path(p->state_dir, "new");
+    struct table_path path = table_of(p->state_dir, &p->blob->toc.digest);
+    int rc, fd = table_open(p);
+
+    if (fd >= 0)
+        return fd;
+    if (mkdir(dir.text, 0700) < 0 && errno != EEXIST)
+        return err_errno(e, "%s", dir.text);
+    fd = IO_RETRY(open(new.text, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (fd < 0)
+        return err_errno(e, "%s", new.text);
+    rc = table_fetch(p, fd, e);
+    if (rc == 0 && (rename(new.text, path.text) < 0 || lseek(fd, 0, SEEK_SET) < 0))
+        rc = err_errno(e, "%s", path.text);
+    if (rc == 0)
+        return fd;
+    close(fd);
+    (void)unlink(new.text);
+    return rc;
+}
+
+static bool is_of_image(const char *name, const struct oci_manifest *m)
+{
+    for (uint32_t i = 0; i < m->layer_cnt; i++) {
+        char text[DIGEST_TEXT_LEN];
+
+        digest_format(&m->layers[i].toc.digest, text);
+        if (m->layers[i].toc.len > 0 && strcmp(text + strlen("sha256:"), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+void partial_prune(const char *state_dir, const struct oci_manifest *m)
+{
+    struct table_path dir = table_path(state_dir, "");
+    DIR *d = opendir(dir.text);
+    struct dirent *entry;
+
+    while (d && (entry = readdir(d)))
+        if (entry->d_name[0] != '.' && !is_of_image(entry->d_name, m) &&
+            unlinkat(dirfd(d), entry->d_name, 0) < 0)
+            log_warning("%s%s: %s", dir.text, entry->d_name, strerror(errno));
+    if (d)
+        closedir(d);
+}
+
+/* --- entries --------------------------------------------------------------------------------------------------------- */
+
+static int fixed_read(struct partial *p, const struct frame *head, void *out, uint32_t len, struct err *e)
+{
+    if (head->len != len)
+        return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
+    return p->feed.entries.read(&p->feed.entries, out, len, e);
+}
+
+static int head_read(struct partial *p, struct frame *head, struct err *e)
+{
+    int rc = p->feed.entries.read(&p->feed.entries, head, sizeof *head, e);
+
+    return rc < 0 ? rc : frame_check_head(head, e);
+}
+
+static int job_refused(struct partial *p, const struct frame *head, struct err *e)
+{
+    struct err from;
+    int rc = fixed_read(p, head, &from, sizeof from, e);
+
+    return rc < 0 ? rc : frame_take_err(&from, e);
+}
+
+static int place_read(struct partial *p, struct entry_place *place, struct err *e)
+{
+    struct frame head;
+    int rc = head_read(p, &head, e);
+
+    if (rc == 0 && head.type == FRAME_ERR)
+        return job_refused(p, &head, e);
+    if (rc == 0 && head.type != FRAME_PLACE)
+        rc = err_set(e, ERR_PEER, "decode sent frame %u where a place was expected", head.type);
+    if (rc == 0)
+        rc = fixed_read(p, &head, place, sizeof *place, e);
+    if (rc < 0)
+        return rc;
+    if (place->offset > place->end || place->end > p->blob->toc.offset)
+        return err_set(e, ERR_POLICY, "table of contents: %.120s: its bytes are outside the blob's data",
+                       p->entry->path);
+    return 0;
+}
+
+static int entry_apply(struct partial *p, const struct frame *head, struct err *e)
+{
+    struct entry_place place = {0};
+    struct content c = {.pipe = &p->feed.entries, .place = &place};
+    int rc = entry_read(&p->feed.entries, head, p->entry, e);
+
+    if (rc == 0 && p->entry->type == ENTRY_NODE && p->entry->node.type == NODE_FILE) {
+        c.left = p->entry->node.size;
+        rc = place_read(p, &place, e);
+    }
+    if (rc == 0 && c.left > 0 && place.offset == place.end)
+        rc = err_set(e, ERR_PEER, "%.120s: a file without a place", p->entry->path);
+    return rc < 0 ? rc : slot_tree_entry(p->tree, p->entry, &c, e);
+}
+
+static int entries_apply(struct partial *p, int table, struct err *e)
+{
+    const struct job job = {.kind = JOB_TOC,
+                            .codec = p->blob->codec,
+                            .size = p->blob->toc.len,
+                            .content_max = p->blob->toc.raw_len};
+    struct entry_chunk chunk;
+    struct job_end end;
+    struct frame head;
+    int rc = feed_file(&p->feed, &job, table, e);
+
+    while (rc == 0 && (rc = head_read(p, &head, e)) == 0) {
+        switch (head.type) {
+        case FRAME_ENTRY:
+            rc = entry_apply(p, &head, e);
+            p->tick(p->tick_ctx);
+            break;
+        case FRAME_CHUNK:
+            rc = fixed_read(p, &head, &chunk, sizeof chunk, e);
+            if (rc == 0)
+                rc = slot_tree_chunk(p->tree, &chunk, e);
+            break;
+        case FRAME_JOB_END:
+            return fixed_read(p, &head, &end, sizeof end, e);
+        case FRAME_ERR:
+            return job_refused(p, &head, e);
+        default:
+            return err_set(e, ERR_PEER, "decode sent frame %u among entries", head.type);
+        }
+    }
+    return rc;
+}
+
+/* --- pieces ---------------------------------------------------------------------------------------------------------- */
+
+static int64_t now_us(void)
+{
+    struct timespec t = {0};
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int piece_take(struct partial *p, const struct slot_piece *piece, uint64_t at, struct err *e)
+{
+    const struct job job = {.kind = JOB_PIECE,
+                            .codec = p->blob->codec,
+                            .size = piece->end - piece->offset,
+                            .content_max = piece->len};
+    struct content c = {.pipe = &p->feed.entries, .left = piece->len};
+    struct job_end end;
+    struct frame head;
+    int rc = feed_body_job(&p->feed, &job, piece->offset - at, e);
+
+    if (rc == 0)
+        rc = slot_tree_fill(p->tree, piece, &c, e);
+    if (rc == 0)
+        rc = head_read(p, &head, e);
+    if (rc < 0)
+        return rc;
+    if (head.type == FRAME_ERR)
+        return job_refused(p, &head, e);
+    if (head.type != FRAME_JOB_END)
+        return err_set(e, ERR_PEER, "decode sent frame %u at the end of a job", head.type);
+    return fixed_read(p, &head, &end, sizeof end, e);
+}
+
+/* The pieces from `pos` on that are worth one request: its bytes, and the position behind them. 0 when there are none. */
+static int part_find(struct partial *p, uint64_t *pos, uint64_t *offset, uint64_t *end, struct err *e)
+{
+    struct slot_piece piece;
+    uint64_t next = *pos;
+    int rc = slot_tree_want_next(p->tree, &next, &piece, e);
+
+    if (rc <= 0)
+        return rc;
+    *offset = *end = piece.offset;
+    do {
+        if (piece.offset < *end || piece.end <= piece.offset || piece.end > p->blob->toc.offset)
+            return err_set(e, ERR_PEER, "pieces out of order");
+        if (!p->whole && piece.offset - *end > p->gap)
+            break;
+        *end = piece.end;
+        *pos = next;
+    } while ((rc = slot_tree_want_next(p->tree, &next, &piece, e)) > 0);
+    return rc < 0 ? rc : 1;
+}
+
+/* Another request costs a round trip, in which so many bytes would have come. */
+static void gap_tune(struct partial *p, int64_t wait_us, int64_t all_us, uint64_t bytes)
+{
+    uint64_t gap = all_us > wait_us ? bytes * (uint64_t)wait_us / (uint64_t)(all_us - wait_us) : GAP_MAX;
+
+    p->gap = gap > GAP_MAX ? GAP_MAX : gap < 1024 ? 1024 : (uint32_t)gap;
+}
+
+/* 1 when the registry sends no parts and nothing came. */
+static int part_take(struct partial *p, uint64_t from, uint64_t to, uint64_t offset, uint64_t end,
+                     struct err *e)
+{
+    struct slot_piece piece;
+    uint64_t at = offset;
+    int64_t sent = now_us(), came;
+    int rc = request_send(p, offset, end, p->whole, e);
+
+    if (rc == 0)
+        rc = feed_body_begin(&p->feed, e);
+    if (rc == ERR_UNSUPPORTED && !p->whole)
+        return 1;
+    came = now_us();
+    while (rc == 0 && from < to) {
+        rc = slot_tree_want_next(p->tree, &from, &piece, e);
+        rc = rc > 0 ? piece_take(p, &piece, at, e) : rc;
+        at = piece.end;
+        p->tick(p->tick_ctx);
+    }
+    if (rc == 0)
+        rc = feed_body_end(&p->feed, e);
+    if (rc == 0)
+        gap_tune(p, came - sent, now_us() - sent, end - offset);
+    return rc;
+}
+
+static int pieces_take(struct partial *p, struct err *e)
+{
+    uint64_t pos = 0, offset, end;
+    int rc;
+
+    p->parts = 0;
+    for (;;) {
+        uint64_t from = pos;
+
+        rc = part_find(p, &pos, &offset, &end, e);
+        if (rc <= 0)
+            return rc;
+        p->parts++;
+        rc = part_take(p, from, pos, offset, end, e);
+        if (rc < 0)
+            return rc;
+        if (rc > 0) { /* once more, with all that is left in one part */
+            p->whole = true;
+            pos = from;
+        }
+    }
+}
+
+/* --- the layer ------------------------------------------------------------------------------------------------------- */
+
+int partial_layer(struct partial *p, const struct oci_blob *blob, struct err *e)
+{
+    uint32_t pieces = 0;
+    uint64_t bytes = 0;
+    int rc, table;
+
+    p->blob = blob;
+    p->whole = false;
+    p->gap = p->gap ? p->gap : GAP_FIRST;
+    table = table_get(p, e);
+    if (table == ERR_UNSUPPORTED)
+        return 1;
+    if (table < 0)
+        return err_prefix(e, "table of contents");
+    rc = entries_apply(p, table, e);
+    close(table);
+    if (rc == 0)
+        rc = slot_tree_want_end(p->tree, &pieces, &bytes, e);
+    if (rc == 0)
+        rc = pieces_take(p, e);
+    if (rc == 0)
+        log_info("%u pieces of %" PRIu64 " bytes fetched in %" PRIu64 " parts of a layer of %" PRIu64, pieces,
+                 bytes, p->parts, blob->size);
+    return rc;
+}

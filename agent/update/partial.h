@@ -1,0 +1,35 @@
+/* A zstd:chunked layer, installed by its table of contents: what the slots hold stays or is copied, and of the blob only
+ * the rest is fetched, in as few parts as are worth their price.
+ *
+ * The table is kept in the state directory, named by its digest, for as long as the installed image has the layer: the
+ * next image that has it too costs nothing for it. Where the registry sends no parts the layer is streamed like any
+ * other, so nothing is downloaded twice.
+ */
+#ifndef SLIPWAY_UPDATE_PARTIAL_H
+#define SLIPWAY_UPDATE_PARTIAL_H
+
+#include <stdint.h>
+
+#include "oci/image.h"
+#include "slot/tree.h"
+#include "update/feed.h"
+
+struct partial {
+    const char *state_dir;
+    struct slot_tree *tree;
+    struct entry *entry; /* to read entries into */
+    const struct oci_blob *blob;
+    struct feed feed;
+    bool whole;     /* the registry sends no parts: what is left is cut out of the whole blob */
+    uint32_t gap;   /* bytes that are cheaper than another request */
+    uint64_t parts; /* requests that the layer took */
+    void (*tick)(void *ctx);
+    void *tick_ctx;
+};
+
+/* 0, an error, or 1: the registry sends no parts, and nothing was done. The layer is open in the tree. */
+int partial_layer(struct partial *p, const struct oci_blob *blob, struct err *e);
+/* Forget the tables of layers that the image does not have. */
+void partial_prune(const char *state_dir, const struct oci_manifest *m);
+
+#endif
