@@ -54,7 +54,7 @@ struct chunked {
     struct unpack *unpack;
     XXH64_state_t *sum;
     const struct job *job;
-    int out_fd;
+    struct frame_gather out;
     uint64_t raw_len; /* unpacked so far */
     struct line line;
     struct entry entry; /* its attributes are filled while the line is read */
@@ -72,6 +72,11 @@ struct chunked *chunked_new(struct unpack *u)
         return NULL;
     c->unpack = u;
     return c;
+}
+
+static int give(struct chunked *c, enum frame_type type, const void *data, uint32_t len, struct err *e)
+{
+    return frame_gather_add(&c->out, type, &(struct iovec){(void *)(uintptr_t)data, len}, 1, e);
 }
 
 static ssize_t more(void *ctx, const uint8_t **block, struct err *e)
@@ -301,7 +306,7 @@ static int chunk_give(struct chunked *c, uint64_t at, struct err *e)
         return refuse(c, "a chunk without digest", e);
     c->chunk_at = chunk.offset;
     c->covered += chunk.len;
-    return frame_write(c->out_fd, FRAME_CHUNK, &chunk, sizeof chunk, e);
+    return give(c, FRAME_CHUNK, &chunk, sizeof chunk, e);
 }
 
 static int place_give(struct chunked *c, struct err *e)
@@ -313,7 +318,7 @@ static int place_give(struct chunked *c, struct err *e)
     int rc;
 
     if (size == 0)
-        return frame_write(c->out_fd, FRAME_PLACE, &(struct entry_place){0}, sizeof place, e);
+        return give(c, FRAME_PLACE, &(struct entry_place){0}, sizeof place, e);
     if (digest_is_zero(&place.digest))
         return refuse(c, "a file without digest", e);
     if (place.offset < c->passed || place.end <= place.offset)
@@ -322,7 +327,7 @@ static int place_give(struct chunked *c, struct err *e)
     c->file_size = size;
     c->file_end = place.end;
     c->covered = 0;
-    rc = frame_write(c->out_fd, FRAME_PLACE, &place, sizeof place, e);
+    rc = give(c, FRAME_PLACE, &place, sizeof place, e);
     if (rc == 0 && l->number[KEY_CHUNK_SIZE] > 0 && l->number[KEY_CHUNK_SIZE] != size)
         return chunk_give(c, 0, e);
     c->covered = size;
@@ -398,7 +403,7 @@ static int entry_give(struct chunked *c, struct err *e)
         en->node.xattr_len = xattr_len;
         en->node.xattr_cnt = xattr_cnt;
     }
-    rc = entry_write(c->out_fd, en, e);
+    rc = entry_write(&c->out, en, e);
     if (rc == 0 && en->type == ENTRY_NODE && type == NODE_FILE)
         rc = place_give(c, e);
     return rc;
@@ -463,11 +468,14 @@ int chunked_toc(struct chunked *c, const struct job *job, const struct source *b
     int rc = unpack_begin(c->unpack, (enum codec)job->codec, blob, e);
 
     c->job = job;
-    c->out_fd = out_fd;
+    c->out.fd = out_fd;
+    c->out.len = 0; /* a refused table leaves some */
     c->raw_len = c->passed = c->file_size = c->covered = 0;
     jstream_begin(&c->json, more, c);
     if (rc == 0)
         rc = table_take(c, e);
+    if (rc == 0)
+        rc = frame_gather_flush(&c->out, e);
     if (rc == 0 && c->raw_len != job->content_max)
         rc =
             err_set(e, ERR_SIZE, "unpacks to %" PRIu64 " bytes, want %" PRIu64, c->raw_len, job->content_max);
@@ -483,6 +491,8 @@ int chunked_piece(struct chunked *c, const struct job *job, const struct source 
     ssize_t n = 0;
     int rc = unpack_begin(c->unpack, (enum codec)job->codec, blob, e);
 
+    c->out.fd = out_fd;
+    c->out.len = 0;
     XXH64_reset(c->sum, 0);
     while (rc == 0 && (n = unpack_read(c->unpack, &block, e)) > 0) {
         done += (uint64_t)n;
@@ -491,7 +501,7 @@ int chunked_piece(struct chunked *c, const struct job *job, const struct source 
                          job->content_max);
         if (rc == 0) {
             XXH64_update(c->sum, block, (size_t)n);
-            rc = frame_write(out_fd, FRAME_DATA, block, (uint32_t)n, e);
+            rc = give(c, FRAME_DATA, block, (uint32_t)n, e);
         }
     }
     if (rc == 0 && n < 0)
@@ -499,5 +509,7 @@ int chunked_piece(struct chunked *c, const struct job *job, const struct source 
     if (rc == 0 && done != job->content_max)
         rc = err_set(e, ERR_SIZE, "content of %" PRIu64 " bytes, want %" PRIu64, done, job->content_max);
     end.xxh64 = XXH64_digest(c->sum);
-    return rc ? rc : frame_write(out_fd, FRAME_ENTRY_END, &end, sizeof end, e);
+    if (rc == 0)
+        rc = give(c, FRAME_ENTRY_END, &end, sizeof end, e);
+    return rc ? rc : frame_gather_flush(&c->out, e);
 }

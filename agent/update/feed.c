@@ -10,8 +10,6 @@
 #include "oci/fetch.h"
 #include "stream/frame.h"
 
-#define FEED_PIECE 65536u
-
 /* The next bytes of the body. Returns 1, 0 at its end, or fetch's error. */
 static int body_head(struct feed *f, struct err *e)
 {
@@ -144,23 +142,38 @@ static int feed_wait(struct feed *f, struct err *e)
     }
 }
 
+static int said_fill(struct feed *f, struct err *e)
+{
+    ssize_t n;
+    int rc = feed_wait(f, e);
+
+    if (rc < 0)
+        return rc;
+    n = IO_RETRY(read(f->entries_fd, f->said, sizeof f->said));
+    if (n < 0)
+        return err_errno(e, "decode");
+    if (n == 0)
+        return err_set(e, ERR_PEER, "decode ended without a word");
+    f->said_at = 0;
+    f->said_len = (uint32_t)n;
+    return 0;
+}
+
 static int feed_read(struct entry_pipe *pipe, void *buf, uint32_t len, struct err *e)
 {
     struct feed *f = (struct feed *)pipe;
-    uint32_t done = 0;
+    uint8_t *at = buf;
 
-    while (done < len) {
-        ssize_t n;
-        int rc = feed_wait(f, e);
+    while (len > 0) {
+        int rc = f->said_at < f->said_len ? 0 : said_fill(f, e);
+        uint32_t n = f->said_len - f->said_at < len ? f->said_len - f->said_at : len;
 
         if (rc < 0)
             return rc;
-        n = IO_RETRY(read(f->entries_fd, (uint8_t *)buf + done, len - done));
-        if (n < 0)
-            return err_errno(e, "decode");
-        if (n == 0)
-            return err_set(e, ERR_PEER, "decode ended without a word");
-        done += (uint32_t)n;
+        memcpy(at, f->said + f->said_at, n);
+        f->said_at += n;
+        at += n;
+        len -= n;
     }
     return 0;
 }

@@ -50,6 +50,13 @@ def fixture_base():
     return (images.dir / "base.tar").read_bytes()
 
 
+@pytest.fixture(name="small", scope="module")
+def fixture_small():
+    """A layer of many small files."""
+    rng = random.Random("small")
+    return tar_of({"usr": None} | {f"usr/{n}": rng.randbytes(rng.randrange(8000)) for n in range(200)})
+
+
 @contextlib.contextmanager
 def new_device(front, folder, **options):
     with SimDevice(front, REFERENCE, folder=folder, update={"poll_interval": 0, "stable": 1} | options) as device:
@@ -125,8 +132,8 @@ def app(version, big, **more):
 # --- what comes out --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("prefix", [OLD, NEW], ids=["old", "new"])
-def test_equal(prefix, base, front, tmp_path):
-    push = Push(tmp_path, front, [base], Chunked(prefix).codec)
+def test_equal(prefix, base, small, front, tmp_path):
+    push = Push(tmp_path, front, [base if prefix == NEW else small], Chunked(prefix).codec)
     with new_device(front, tmp_path / "device") as device:
         update(device, push, "B")
     assert "in 1 parts of a layer" in (tmp_path / "device/agentd.log").read_text()
@@ -141,7 +148,7 @@ def test_stack(front, tmp_path):
         update(device, push, "B")
 
 
-def test_only_what_changed(front, base, tmp_path):
+def test_only_what_changed(front, small, tmp_path):
     rng = random.Random("big")
     big = bytearray(rng.randbytes(BIG))
     versions = [bytes(big)]
@@ -152,7 +159,7 @@ def test_only_what_changed(front, base, tmp_path):
     with new_device(front, tmp_path / "device") as device:
         for number, (content, slot) in enumerate(zip(versions, slots)):
             before = device.status()["flash"]["slot_bytes_written"]
-            push = Push(tmp_path, front, [base, app(f"v{number}", content)], Chunked().codec, f"v{number}")
+            push = Push(tmp_path, front, [small, app(f"v{number}", content)], Chunked().codec, f"v{number}")
             front.seen.clear()
             update(device, push, slot)
             written = device.status()["flash"]["slot_bytes_written"] - before
@@ -175,12 +182,12 @@ def test_renamed(front, tmp_path):
         assert blob_bytes(front, second.layout, 0) < 4000
 
 
-def test_from_gzip_to_chunked(front, base, tmp_path):
+def test_from_gzip_to_chunked(front, small, tmp_path):
     """No digest of any file is known, but the files are there."""
-    first = Push(tmp_path, front, [base], CODECS["gzip"], "1")
+    first = Push(tmp_path, front, [small], CODECS["gzip"], "1")
     with new_device(front, tmp_path / "device") as device:
         update(device, first, "B")
-        second = Push(tmp_path, front, [base], Chunked().codec, "2")
+        second = Push(tmp_path, front, [small], Chunked().codec, "2")
         front.seen.clear()
         update(device, second, "A")
         assert blob_bytes(front, second.layout, 0) == toc_len(second.layout, 0)
@@ -200,8 +207,8 @@ def test_changed_by_hand(front, tmp_path):
         assert 30_000 < blob_bytes(front, push.layout, 0) < 60_000
 
 
-def test_full_verification(front, base, tmp_path):
-    push = Push(tmp_path, front, [base], Chunked().codec)
+def test_full_verification(front, small, tmp_path):
+    push = Push(tmp_path, front, [small], Chunked().codec)
     with new_device(front, tmp_path / "device", full_verification="yes") as device:
         update(device, push, "B")
     assert not any(request.part() for request in front.seen)
@@ -210,7 +217,7 @@ def test_full_verification(front, base, tmp_path):
 # --- registries ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("answer", ["200", "416"])
-def test_no_parts(answer, front, base, tmp_path):
+def test_no_parts(answer, front, small, tmp_path):
     """The layer is streamed: it is downloaded once."""
     def fault(request):
         if "/blobs/" not in request.path or not request.part():
@@ -220,7 +227,7 @@ def test_no_parts(answer, front, base, tmp_path):
         del request.headers["Range"]
         return True
 
-    push = Push(tmp_path, front, [base], Chunked().codec)
+    push = Push(tmp_path, front, [small], Chunked().codec)
     front.fault = fault
     with new_device(front, tmp_path / "device") as device:
         update(device, push, "B")
@@ -228,7 +235,7 @@ def test_no_parts(answer, front, base, tmp_path):
     assert len(whole) == 2 + (answer == "200"), "the config, the layer, and once the answer that was broken off"
 
 
-def test_parts_come_to_an_end(front, base, tmp_path):
+def test_parts_come_to_an_end(front, small, tmp_path):
     """A registry that sends parts only at first: the rest is cut out of one whole download."""
     files = {f"f{n}": random.Random(n).randbytes(20_000) for n in range(40)}
     first = Push(tmp_path, front, [tar_of(files)], Chunked().codec, "1")
@@ -370,16 +377,16 @@ def test_other_bytes_in_the_blob(front, tmp_path):
     assert failure["cause"] in ("digest", "format", "size"), failure
 
 
-def test_damaged_table(front, base, tmp_path):
+def test_damaged_table(front, small, tmp_path):
     """The table that is kept in the state directory is looked at before it is believed."""
-    first = Push(tmp_path, front, [base], Chunked().codec, "1")
+    first = Push(tmp_path, front, [small], Chunked().codec, "1")
     with new_device(front, tmp_path / "device") as device:
         update(device, first, "B")
         (table,) = (tmp_path / "device/state/tables").iterdir()
         data = bytearray(table.read_bytes())
         data[len(data) // 2] ^= 1
         table.write_bytes(data)
-        second = Push(tmp_path, front, [base, tar_of({"x": b"y"})], Chunked().codec, "2")
+        second = Push(tmp_path, front, [small, tar_of({"x": b"y"})], Chunked().codec, "2")
         front.seen.clear()
         update(device, second, "A")
         assert blob_bytes(front, second.layout, 0) == toc_len(second.layout, 0)
