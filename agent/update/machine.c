@@ -11,6 +11,7 @@
 
 #define FIRST_POLL_MAX_S 10
 #define BACKOFF_MAX_S 3600
+#define RETRY_MAX_S 86400
 #define RESTART_MS 200
 #define RESTART_AGAIN_MS 60000
 #define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
@@ -206,6 +207,32 @@ static bool failure_is_known(const struct machine *m)
            !strcmp(f->event, "install") && !strcmp(f->text, m->cause.text);
 }
 
+/* An image that can't be installed costs a download each time: its pause doubles from the poll's interval up to a day. */
+static void retry_plan(struct machine *m)
+{
+    bool same = digest_compare(&m->retry.digest, &m->tag.digest) == VERDICT_MATCH;
+    uint64_t pause_s = m->conf->update.poll_interval_s;
+
+    m->retry.cnt = same ? m->retry.cnt + 1 : 1;
+    m->retry.digest = m->tag.digest;
+    for (uint32_t i = 1; i < m->retry.cnt && pause_s < RETRY_MAX_S; i++)
+        pause_s *= 2;
+    if (pause_s > RETRY_MAX_S)
+        pause_s = RETRY_MAX_S;
+    m->retry.again_ms = m->loop->now_ms() + pause_s * 1000;
+}
+
+static bool is_to_wait(struct machine *m)
+{
+    uint64_t now = m->loop->now_ms();
+
+    if (digest_compare(&m->retry.digest, &m->tag.digest) != VERDICT_MATCH || now >= m->retry.again_ms)
+        return false;
+    err_set(&m->waiting, ERR_HELD, "its install failed %u times; tried again in %llu s", m->retry.cnt,
+            (unsigned long long)(m->retry.again_ms - now) / 1000);
+    return true;
+}
+
 static enum machine_state install_failed(struct machine *m)
 {
     bool wrote = m->progress.slot.written > 0;
@@ -214,12 +241,16 @@ static enum machine_state install_failed(struct machine *m)
     if (m->cause.code == ERR_HELD) {
         m->waiting = m->cause;
         log_info("waiting: %s", m->cause.text);
-    } else if (failure_is_known(m) && !wrote) {
+        failure_count(m);
+        return MACHINE_IDLE;
+    }
+    if (failure_is_known(m) && !wrote) {
         log_warning("install: as before: %s", m->cause.text);
     } else {
         failure_record(m, "install", &m->cause, slot_other(m->booted), &m->tag.digest);
         state_keep(m);
     }
+    retry_plan(m);
     failure_count(m);
     return MACHINE_IDLE;
 }
@@ -319,7 +350,7 @@ static enum machine_state act_resolved(struct machine *m)
             "ALARM: the registry's certificate has expired: renew it. Images are signed, so updates go on");
     if (is_frozen(m))
         log_warning("the tag has not moved for %llu s (max_age)", (unsigned long long)sight_age_s(m));
-    if (wanted && (m->asked || !is_too_young(m))) {
+    if (wanted && (m->asked || (!is_too_young(m) && !is_to_wait(m)))) {
         state_digest_forgive(&m->store.state, &m->tag.digest);
         return install_begin(m);
     }

@@ -61,6 +61,11 @@ struct machine {
     bool older;            /* a person wants this even under the floor */
     uint64_t seen_ms;      /* when the tag's digest was seen first; 0: before this start */
     int64_t polled_s;
+    struct {
+        struct digest digest; /* of the tag whose install failed last */
+        uint32_t cnt;         /* times in a row */
+        uint64_t again_ms;    /* not by itself before this */
+    } retry;
     struct stage_progress progress;
     const struct stage_done *installed;
     struct err cause;

@@ -182,6 +182,22 @@ def test_back_off_grows_and_ends(front):
         assert status["update"]["detail"] == "" and status["update"]["next_poll_in_s"] <= 1
 
 
+def test_a_failed_install_is_not_fetched_at_each_poll(front):
+    """Polls go on, so that a tag that moves is seen; the image that failed is fetched after a pause that doubles."""
+    with new_device(front, "heavy", interval=1) as device:
+        push(front, "heavy", "v1")
+        front.fault = lambda request: "/blobs/" not in request.path or request.answer(200, b"spoiled")
+        device.wait(lambda s: s["last_failure"], 30, "the first failure")
+        before = len(front.seen)
+        time.sleep(12)
+        seen = front.seen[before:]
+        assert sum("/blobs/" in r.path for r in seen) <= 5 < sum(r.method == "HEAD" for r in seen), seen
+        device.wait(lambda s: "its install failed" in s["update"]["detail"], 20, "the reason why it waits")
+        front.lift()
+        push(front, "heavy", "v2")
+        device.wait(lambda s: s["update"]["state"] == "trial", 30, "the trial of the next version")
+
+
 def test_retry_after_is_obeyed(front):
     with new_device(front, "later") as device:
         push(front, "later", "v1")
