@@ -163,7 +163,11 @@ static int run_prepare(struct app *a, struct err *e)
     if (effective_spec(a->image, p, &a->spec, e) || budget_total(&total_kb, e) ||
         budget_fit(p->memory_kb, total_kb, &a->memory_limit_kb, e))
         return e->code;
-    return cgroup_make(&a->cgroup, a->memory_limit_kb, p->cpu_percent, p->pids, e);
+    if (cgroup_make(&a->cgroup, a->memory_limit_kb, p->cpu_percent, p->pids, e))
+        return e->code;
+    a->jail.data_kb = a->cgroup.memory ? 0 : a->memory_limit_kb;
+    a->jail.nproc = a->cgroup.pids ? 0 : p->pids;
+    return 0;
 }
 
 static void start_failed(struct app *a, struct err *e)

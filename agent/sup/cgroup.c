@@ -18,6 +18,11 @@
 #define LEFTOVER_STEP_MS 20
 #define FILE_MAX 4096
 
+/* What is left without a controller: limits of resources (setrlimit(2)), which the child sets. */
+#define NO_MEMORY "memory limited for each process alone"
+#define NO_CPU "no cpu limit"
+#define NO_PIDS "pids limited by user, not for root"
+
 /* --- files --------------------------------------------------------------------------------------------------------- */
 
 static int file_write(const char *dir, const char *name, const char *text)
@@ -82,17 +87,16 @@ static void missing_add(struct cgroup *g, const char *what)
 }
 
 /* A controller that is not there, or that cgroup v1 has, can't be switched on. */
-static bool controller_enable(struct cgroup *g, const char *name, const char *file)
+static bool controller_enable(struct cgroup *g, const char *name, const char *file, const char *without)
 {
-    char order[16], path[CONF_PATH_MAX + 32], words[32];
+    char order[16], path[CONF_PATH_MAX + 32];
 
     snprintf(order, sizeof order, "+%s", name);
     (void)file_write(g->root, "cgroup.subtree_control", order);
     snprintf(path, sizeof path, "%s/%s", g->dir, file);
     if (!access(path, W_OK))
         return true;
-    snprintf(words, sizeof words, "no %s limit", name);
-    missing_add(g, words);
+    missing_add(g, without);
     return false;
 }
 
@@ -136,7 +140,7 @@ void cgroup_open(struct cgroup *g, const char *state_dir)
     memset(g, 0, sizeof *g);
     mount_find(g->root);
     if (!g->root[0] || access(g->root, W_OK)) {
-        missing_add(g, "no cgroup v2, so no limits of memory, cpu, pids");
+        missing_add(g, "no cgroup v2: " NO_MEMORY ", " NO_CPU ", " NO_PIDS);
         return;
     }
     snprintf(g->dir, sizeof g->dir, "%s/slipway-%08lx", g->root,
@@ -165,9 +169,9 @@ int cgroup_make(struct cgroup *g, uint32_t memory_kb, uint32_t cpu_percent, uint
     if (mkdir(g->dir, 0755) && errno != EEXIST)
         return err_errno(e, "%s", g->dir);
     g->missing[0] = '\0';
-    g->memory = controller_enable(g, "memory", "memory.max");
-    g->cpu = controller_enable(g, "cpu", "cpu.max");
-    g->pids = controller_enable(g, "pids", "pids.max");
+    g->memory = controller_enable(g, "memory", "memory.max", NO_MEMORY);
+    g->cpu = controller_enable(g, "cpu", "cpu.max", NO_CPU);
+    g->pids = controller_enable(g, "pids", "pids.max", NO_PIDS);
     snprintf(text, sizeof text, "%lluK", (unsigned long long)memory_kb);
     if (g->memory && (limit_write(g, "memory.max", memory_kb ? text : "max", e) ||
                       limit_write(g, "memory.oom.group", "1", e)))

@@ -16,7 +16,7 @@ struct cgroup {
     char root[160];          /* where cgroup2 is mounted */
     char dir[CONF_PATH_MAX]; /* "": there is no cgroup v2 here */
     bool memory, cpu, pids;  /* controllers that are on */
-    char missing[64];        /* for people; "": nothing */
+    char missing[128];       /* for people; "": nothing */
 };
 
 struct cgroup_usage { /* UINT64_MAX: unknown */

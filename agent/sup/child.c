@@ -83,11 +83,14 @@ static void signals_reset(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* The ceiling is agentd's own. Without the right to lift it the app gets as much as there is. */
-static void limit_lift(void)
+/* The ceiling of data is agentd's own. Without the right to lift it the app gets as much as there is. */
+static void limits_set(const struct jail *j)
 {
-    struct rlimit l = {RLIM_INFINITY, RLIM_INFINITY};
+    const rlim_t data = j->data_kb ? (rlim_t)j->data_kb * 1024 : RLIM_INFINITY;
+    struct rlimit l = {data, data}, procs = {j->nproc, j->nproc};
 
+    if (j->nproc)
+        (void)!setrlimit(RLIMIT_NPROC, &procs);
     if (!setrlimit(RLIMIT_DATA, &l) || getrlimit(RLIMIT_DATA, &l))
         return;
     l.rlim_cur = l.rlim_max;
@@ -239,7 +242,7 @@ static int child_prepare(struct program *p, const struct child_plan *plan, int o
 
     setsid();
     umask(022);
-    limit_lift();
+    limits_set(plan->jail);
     oom_volunteer();
     if (fds_set(out, reason, e) || life_bind(*reason, e) ||
         (plan->beside ? jail_join(plan->jail, plan->beside, e)

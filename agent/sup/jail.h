@@ -21,10 +21,11 @@
 #define JAIL_NOTIFY_SOCKET JAIL_NOTIFY_DIR "/notify"
 
 struct jail {
-    int namespaces;     /* CLONE_NEW*; without CLONE_NEWNS there is only a chroot */
-    bool seccomp;       /* the kernel has filters */
-    char missing[128];  /* what is weaker than it ought to be, for people; "": nothing */
-    const char *cgroup; /* the app's folder in cgroup v2; "": none */
+    int namespaces;          /* CLONE_NEW*; without CLONE_NEWNS there is only a chroot */
+    bool seccomp;            /* the kernel has filters */
+    char missing[128];       /* what is weaker than it ought to be, for people; "": nothing */
+    const char *cgroup;      /* the app's folder in cgroup v2; "": none */
+    uint32_t data_kb, nproc; /* limits of resources in place of cgroup v2; 0: none */
     const struct conf_app *conf;
     const char *state_dir; /* volumes are folders of state_dir/volumes */
     const char *notify;    /* path of the socket, outside; "": none */

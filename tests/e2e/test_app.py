@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -176,8 +177,8 @@ class EmulatedRogue(EmulatedDevice):
 
     def behave(self, mode, **keys):
         """Another [app], and agentd killed: init starts it again."""
-        text = self.board.ssh(f"cat {self.conf}").decode().split("[app]")[0]
-        text += "[app]\n" + "".join(f"{key} = {value}\n" for key, value in {"args": f"{mode} {MARK}", **keys}.items())
+        section = "[app]\n" + "".join(f"{key} = {value}\n" for key, value in {"args": f"{mode} {MARK}", **keys}.items())
+        text = re.sub(r"\[app\]\n([^\[\n].*\n)*", lambda _: section, self.board.ssh(f"cat {self.conf}").decode())
         self.board.put(self.conf, text.encode())
         self.board.ssh("kill -9 $(pidof agentd)")
         wait_until(lambda: f"rogue {mode} " in self.agentctl("logs"), f"{mode} does not run")

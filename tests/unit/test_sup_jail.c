@@ -229,6 +229,22 @@ static void system_calls_are_filtered(void **state)
     assert_int_equal(run("mount -t tmpfs x /tmp"), 0);
 }
 
+/* In place of cgroup v2. */
+static void resources_are_limited(void **state)
+{
+    const char *const hog = "head -c 40000000 /dev/zero | tail -c 30000000 2>/dev/null | wc -c";
+
+    (void)state;
+    assert_prints(hog, "30000000\n");
+    jail.data_kb = 16384;
+    assert_prints(hog, "0\n");
+    jail.data_kb = 0;
+    snprintf(spec.user, sizeof spec.user, "61234");
+    assert_int_equal(run("sleep 1 & sleep 1 & sleep 1 & wait"), 0);
+    jail.nproc = 3;
+    assert_int_equal(run("sleep 1 & sleep 1 & sleep 1 & wait"), 2);
+}
+
 static void an_unfiltered_kernel_is_told(void **state)
 {
     (void)state;
@@ -294,6 +310,7 @@ int main(void)
         TEST(resolv_conf_is_the_boards),
         TEST(capabilities_are_few),
         TEST(system_calls_are_filtered),
+        TEST(resources_are_limited),
         TEST(an_unfiltered_kernel_is_told),
         TEST(it_ends_with_its_agent),
     };
