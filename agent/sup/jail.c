@@ -137,7 +137,7 @@ int jail_pid_join(pid_t pid, struct err *e)
 
 #define BIT(cap) (1ull << (cap))
 
-/* Docker's default but for AUDIT_WRITE, MKNOD and NET_RAW, which few need and which podman leaves out, too. */
+/* Docker's default but for AUDIT_WRITE, MKNOD and NET_RAW, which few need. */
 #define CAPS_DEFAULT                                                                                         \
     (BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER) | BIT(CAP_FSETID) | BIT(CAP_KILL) |            \
      BIT(CAP_NET_BIND_SERVICE) | BIT(CAP_SETFCAP) | BIT(CAP_SETGID) | BIT(CAP_SETPCAP) | BIT(CAP_SETUID) |   \
