@@ -17,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := all
 
 # Goals that need no board's configuration.
-no_config := help clean setup lint size unit defconfig demo check bench
+no_config := help clean setup lint size unit defconfig demo check bench fuzz
 ifneq ($(filter-out $(no_config),$(or $(MAKECMDGOALS),all)),)
 include $(OUT)/.config
 endif
@@ -72,8 +72,8 @@ warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wfo
 common := -std=gnu11 $(warnings) -g -I. -Iagent -I$(OUT)/include -include toolchain/kconfig.h \
     -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -fstack-protector-strong -ffile-prefix-map=$(CURDIR)=.
 
-ifeq ($(TARGET),)
-# Only goals that compile nothing get here.
+ifneq ($(filter fuzz,$(MAKECMDGOALS))$(if $(TARGET),,none),)
+# Only goals that compile nothing get here, and fuzz, whose TARGET is another.
 else ifeq ($(DEPS),system)
 # Whatever compiler and sysroot the caller has, so no -Werror; linked dynamically (toolchain/README.md).
 CC := $(if $(filter default,$(origin CC)),$(CROSS_COMPILE)gcc,$(CC))
@@ -195,6 +195,9 @@ check:
 bench:
 	@tests/bench/run
 
+fuzz:
+	@$(MAKE) --no-print-directory -f tests/fuzz/Makefile $(if $(TARGET),run,build) $(if $(TARGET),TARGET=$(TARGET))
+
 image: all
 	@boards/image $(BOARD)
 
@@ -218,11 +221,12 @@ help:
 #: make size [BOARD=x]       flash and RAM of every board, or of one
 #: make demo [BOARD=sim]     play the whole story, on the emulated armv7 board or on this machine
 #: make check                all tests
+#: make fuzz TARGET=x SECONDS=n   look for crashes in what is parsed: tests/fuzz/x.c, for n seconds
 #: make bench                speed and memory, measured against the tools that people have
 #: make image BOARD=x        boards/image: a disk image for a board
 #: make menuconfig | defconfig | savedefconfig | oldconfig BOARD=x
 #: make clean                remove out/
 
 FORCE:
-.PHONY: all test-programs unit cuts soak size lint demo check bench image setup clean help FORCE menuconfig oldconfig defconfig \
+.PHONY: all test-programs unit cuts soak size lint demo check bench fuzz image setup clean help FORCE menuconfig oldconfig defconfig \
     savedefconfig

@@ -67,6 +67,8 @@ int io_write_two(int fd, const void *a, size_t a_len, const void *b, size_t b_le
         for (int i = 0; i < 2; i++) {
             size_t part = (size_t)n < v[i].iov_len ? (size_t)n : v[i].iov_len;
 
+            if (part == 0) /* perhaps of NULL, with which even + 0 is undefined */
+                continue;
             v[i].iov_base = (char *)v[i].iov_base + part;
             v[i].iov_len -= part;
             n -= (ssize_t)part;
