@@ -450,14 +450,33 @@ static void floor_raise(struct machine *m)
         log_error("%s", e.text);
 }
 
+/* A boot record that can't be stored is no reason not to run: it is tried again after the stable time. */
+static void boot_record_failed(struct machine *m, const struct err *e)
+{
+    log_error("%s", e->text);
+    m->unconfirmed = true;
+    loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
+}
+
+/* The booted slot is the one to stay with, and has all its tries. */
+static void booted_confirm(struct machine *m)
+{
+    struct err e;
+
+    if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &e) < 0)
+        boot_record_failed(m, &e);
+}
+
 static enum machine_state act_confirm(struct machine *m)
 {
     if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
-        failure_record(m, "confirm", &m->cause, m->booted, &booted_slot(m)->tag);
-        loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
+        if (!m->unconfirmed)
+            failure_record(m, "confirm", &m->cause, m->booted, &booted_slot(m)->tag);
+        boot_record_failed(m, &m->cause);
         return MACHINE_TRIAL;
     }
     floor_raise(m);
+    m->unconfirmed = false;
     m->store.state.trial_slot = 0;
     state_keep(m);
     loop_timer_clear(m->loop, &m->health_timer);
@@ -501,6 +520,48 @@ static enum machine_state act_app_failed(struct machine *m)
     return m->state;
 }
 
+/* A slot without a record is the one that was flashed at the factory. */
+static bool slot_bootable(const struct slot_record *s)
+{
+    return s->condition == SLOT_GOOD || s->condition == SLOT_EMPTY;
+}
+
+/* The booted slot was given up, and there is another one. */
+static bool is_to_leave(struct machine *m)
+{
+    return booted_slot(m)->condition == SLOT_BAD && slot_bootable(other_slot(m));
+}
+
+static bool booted_leave(struct machine *m)
+{
+    struct err e;
+
+    if (activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, &e) == 0)
+        return true;
+    boot_record_failed(m, &e);
+    return false;
+}
+
+/* What the start could not store. */
+static enum machine_state act_healthy(struct machine *m)
+{
+    if (!m->unconfirmed)
+        return MACHINE_IDLE;
+    m->unconfirmed = false;
+    if (!is_to_leave(m))
+        booted_confirm(m);
+    else if (booted_leave(m))
+        return reboot_begin(m);
+    return MACHINE_IDLE;
+}
+
+static enum machine_state act_healthy_later(struct machine *m)
+{
+    if (m->unconfirmed)
+        loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
+    return m->state;
+}
+
 static enum machine_state act_none(struct machine *m)
 {
     return m->state;
@@ -516,7 +577,7 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
         {
             [EVENT_POLL_DUE] = act_poll,
             [EVENT_ASKED] = act_ask,
-            [EVENT_HEALTHY] = act_none,
+            [EVENT_HEALTHY] = act_healthy,
             [EVENT_UNHEALTHY] = act_app_failed,
             [EVENT_APP_STOPPED] = act_none,
             [EVENT_ROLLBACK] = act_rollback,
@@ -526,7 +587,7 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
             [EVENT_ASKED] = act_ask_while_polling,
             [EVENT_RESOLVED] = act_resolved,
             [EVENT_WORKER_FAILED] = act_poll_failed,
-            [EVENT_HEALTHY] = act_none,
+            [EVENT_HEALTHY] = act_healthy_later,
             [EVENT_UNHEALTHY] = act_app_failed,
             [EVENT_APP_STOPPED] = act_none,
             [EVENT_ROLLBACK] = act_rollback,
@@ -535,7 +596,7 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
         {
             [EVENT_INSTALLED] = act_installed,
             [EVENT_WORKER_FAILED] = act_install_failed,
-            [EVENT_HEALTHY] = act_none,
+            [EVENT_HEALTHY] = act_healthy_later,
             [EVENT_UNHEALTHY] = act_app_failed,
             [EVENT_APP_STOPPED] = act_none,
         },
@@ -662,10 +723,14 @@ static int trial_resume(struct machine *m, enum slot_id slot, struct err *e)
         log_error("slot %c is not armed: %s", 'A' + (int)slot, e->text);
     else if (whole) {
         log_info("slot %c was verified but not armed: arming it now", 'A' + (int)slot);
-        m->state = MACHINE_REBOOTING;
-        return activate_arm(&board, slot, tries, e);
+        if (activate_arm(&board, slot, tries, e) == 0)
+            m->state = MACHINE_REBOOTING;
+        else
+            boot_record_failed(m, e);
+        return 0;
     }
-    return activate_confirm(&board, m->booted, tries, e);
+    booted_confirm(m);
+    return 0;
 }
 
 /* A version was armed, but the other slot is running: either it was never started, or the boot loader used up its
@@ -690,13 +755,9 @@ static int trial_missed(struct machine *m, struct err *e)
     m->store.state.trial_slot = 0;
     slot_keep(m, slot);
     state_keep(m);
-    return activate_roll_back(&board, slot, (uint8_t)m->conf->update.tries, e);
-}
-
-/* A slot without a record is the one that was flashed at the factory. */
-static bool slot_bootable(const struct slot_record *s)
-{
-    return s->condition == SLOT_GOOD || s->condition == SLOT_EMPTY;
+    if (activate_roll_back(&board, slot, (uint8_t)m->conf->update.tries, e) < 0)
+        boot_record_failed(m, e);
+    return 0;
 }
 
 /* What does it mean that this slot was booted? Leaves m->state at IDLE, TRIAL or REBOOTING. */
@@ -710,11 +771,11 @@ static int boot_judge(struct machine *m, struct err *e)
     }
     if (trial)
         return trial_missed(m, e);
-    if (booted_slot(m)->condition == SLOT_BAD && slot_bootable(other_slot(m))) {
+    if (!is_to_leave(m))
+        booted_confirm(m);
+    else if (booted_leave(m))
         m->state = MACHINE_REBOOTING;
-        return activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, e);
-    }
-    return activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, e);
+    return 0;
 }
 
 /* What belongs to the app and goes with the board's power lies beside the control socket. */

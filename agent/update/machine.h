@@ -69,7 +69,8 @@ struct machine {
     struct stage_progress progress;
     const struct stage_done *installed;
     struct err cause;
-    bool ending; /* agentd itself is to end, once the app has */
+    bool unconfirmed; /* the boot record could not be stored at the start */
+    bool ending;      /* agentd itself is to end, once the app has */
     struct loop_timer poll_timer, health_timer, restart_timer;
 };
 

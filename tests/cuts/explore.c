@@ -28,7 +28,7 @@ static uint64_t seen[SEEN_MAX];
 
 /* --- ways --------------------------------------------------------------------------------------------------------- */
 
-static const char *const fault_names[] = {"", "eio", "enospc", "erofs", "dead", "flip"};
+static const char *const fault_names[] = {"", "eio", "enospc", "erofs", "dead", "env", "flip"};
 
 void way_print(const struct way *way, char *out, size_t cap)
 {

@@ -82,12 +82,17 @@ bool kernel_trips(enum call_class class, uint16_t node)
     case FAULT_DEAD:
         due = number >= kernel.fault_at && class != CALL_LOOKS && medium.now.nodes[node].fs == FS_DATA;
         break;
+    case FAULT_ENV:
+        due = number >= kernel.fault_at && class != CALL_LOOKS && node == DEV_ENV;
+        break;
     default:
         due = false;
     }
     kernel.fault_hit |= due;
     if (due)
-        errno = kernel.fault == FAULT_EIO ? EIO : kernel.fault == FAULT_ENOSPC ? ENOSPC : EROFS;
+        errno = kernel.fault == FAULT_ENOSPC                                ? ENOSPC
+                : kernel.fault == FAULT_EROFS || kernel.fault == FAULT_DEAD ? EROFS
+                                                                            : EIO;
     return due;
 }
 

@@ -25,6 +25,7 @@ enum fault_kind {
     FAULT_ENOSPC, /* the same, for calls that need room */
     FAULT_EROFS,  /* from call `at` on, /data takes nothing more until the next start */
     FAULT_DEAD,   /* the same, for ever */
+    FAULT_ENV,    /* from call `at` on, the agent can't write to U-Boot's environment any more */
     FAULT_FLIP,   /* the `at`th sector that is written to a slot is stored with a flipped bit */
 };
 
@@ -50,5 +51,7 @@ void kernel_log_clear(void);
 /* Given by world.c. They don't return. */
 void world_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 void world_restart(void) __attribute__((noreturn));
+/* Time has passed. */
+void world_tick(void);
 
 #endif

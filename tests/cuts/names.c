@@ -366,6 +366,7 @@ CALL(int, poll, struct pollfd *set, nfds_t cnt, int timeout_ms)
     if (timeout_ms < 0)
         world_fail("agentd waits for nothing: no timer is set");
     kernel.now_ms += (uint64_t)timeout_ms;
+    world_tick();
     return 0;
 }
 

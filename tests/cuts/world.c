@@ -17,7 +17,7 @@
 #define POLLS_MAX 24
 #define POLLS_PATIENCE 6
 #define STORM_STARTS 10 /* more than all slots have tries */
-#define TIME_MAX_MS (7 * 24 * 3600 * 1000ull)
+#define TIME_MAX_MS (2 * 24 * 3600 * 1000ull)
 
 struct world world;
 
@@ -73,6 +73,25 @@ static struct digest digest_of(enum version v)
     return d;
 }
 
+/* Where something is broken for good no version can be kept; that a whole one runs is all there is to ask for. */
+static bool is_broken(void)
+{
+    return kernel.fault == FAULT_DEAD || kernel.fault == FAULT_ENV;
+}
+
+static void time_up(void)
+{
+    if (is_broken())
+        longjmp(own.out, WORLD_SETTLED);
+    world_fail("does not settle: %u polls, %u starts", own.polls, world.boots);
+}
+
+void world_tick(void)
+{
+    if (kernel.now_ms > TIME_MAX_MS)
+        time_up();
+}
+
 /* --- the worker, in place of update/worker.c ---------------------------------------------------------------------- */
 
 static void hand_due(void *ctx);
@@ -89,7 +108,7 @@ static void idle_seen(void)
             world_fail("rollback is refused: %s", e.text);
         return;
     }
-    if (m->store.state.trial_slot == 0 && m->failures == 0)
+    if (m->store.state.trial_slot == 0 && m->failures == 0 && !m->unconfirmed)
         longjmp(own.out, WORLD_SETTLED);
 }
 
@@ -145,10 +164,8 @@ int worker_poll(struct worker *w, struct err *e)
     (void)e;
     if (++own.polls % POLLS_PATIENCE == 0 && kernel.fault == FAULT_EROFS)
         world_restart(); /* a filesystem that takes nothing more is looked at again when it is mounted anew */
-    if (own.polls > POLLS_MAX && kernel.fault == FAULT_DEAD)
-        longjmp(own.out, WORLD_SETTLED);
-    if (own.polls > POLLS_MAX || kernel.now_ms > TIME_MAX_MS)
-        world_fail("does not settle: %u polls, %u starts", own.polls, world.boots);
+    if (own.polls > POLLS_MAX)
+        time_up();
     loop_timer_set(w->loop, &own.worker_timer, 100);
     return 0;
 }
@@ -373,8 +390,7 @@ static enum world_end settled(void)
 
     if (end != 0)
         return (enum world_end)end;
-    if (kernel.fault ==
-        FAULT_DEAD) /* no version can be kept; that something whole runs is all there is to ask for */
+    if (is_broken())
         return WORLD_SETTLED;
     end_check();
     if (!world.power_cuts)
