@@ -108,7 +108,7 @@ static void idle_seen(void)
             world_fail("rollback is refused: %s", e.text);
         return;
     }
-    if (m->store.state.trial_slot == 0 && m->failures == 0 && !m->unconfirmed)
+    if (m->store.state.trial_slot == 0 && m->failures == 0 && !m->unconfirmed && !m->waiting.code)
         longjmp(own.out, WORLD_SETTLED);
 }
 

@@ -1,6 +1,6 @@
 /* JSON of a registry: index, manifest, config. */
-#include "fuzz.h"
 #include "oci/image.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {

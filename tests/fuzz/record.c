@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const struct store_ops store = {copy_read, copy_write};
     static uint8_t payload[2048], copies[STORE_COPIES][4096];
-    struct record r = {.store = &store, .dir = "", .name = "x", .magic = 0x74735753, .version = 1, .len = sizeof payload};
+    struct record r = {
+        .store = &store, .dir = "", .name = "x", .magic = 0x74735753, .version = 1, .len = sizeof payload};
     size_t half = len / 2;
     struct err e;
 

@@ -1,6 +1,6 @@
 /* A slot's table of contents, damaged on flash. */
-#include "fuzz.h"
 #include "slot/toc.h"
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
