@@ -103,7 +103,7 @@ static void idle_seen(void)
     struct digest tag = digest_of(world.step->tag);
     struct err e;
 
-    if (world.step->roll_back && !state_digest_failed(&m->store.state, &tag)) {
+    if (world.step->roll_back && !m->waiting.code && !state_digest_failed(&m->store.state, &tag)) {
         if (machine_rollback(m, &e) < 0)
             world_fail("rollback is refused: %s", e.text);
         return;
