@@ -47,6 +47,7 @@ struct reuse {
         uint32_t where; /* offset in the TOC / 16, and the side in the highest bit */
     } * table;
     uint32_t used;
+    bool indexed;
 };
 
 /* The file of a layer's table of contents that was given last, while it may still have chunks. */
@@ -126,7 +127,6 @@ int slot_place_link(struct slot_tree *s, const char *from, const char *to, struc
 bool slot_is_present(struct slot_tree *s, const char *path);
 
 /* reuse.c */
-void slot_reuse_index(struct slot_tree *s); /* of the two TOCs that are open */
 void slot_reuse_drop(struct slot_tree *s);
 /* Have the content of `place` in `path` without fetching it: 1 when it is there and settled, 0 or an error. */
 int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,

@@ -72,18 +72,18 @@ static int index_side(struct reuse *r, enum reuse_side side, struct err *e)
     return rc;
 }
 
-/* Of a TOC that turns out damaged at its end, what was believed so far is forgotten too. */
-void slot_reuse_index(struct slot_tree *s)
+/* Made when the first table of contents asks for it. Of a TOC that turns out damaged at its end, what was believed so
+ * far is forgotten too. */
+static void make_index(struct slot_tree *s)
 {
     struct reuse *r = &s->reuse;
     struct err e;
-    if (r->table == NULL) {
-        void *p = mmap(NULL, CONFIG_SLOT_REUSE_MAX * sizeof *r->table, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED)
-            return;
-        r->table = p;
-    }
+    void *p = mmap(NULL, CONFIG_SLOT_REUSE_MAX * sizeof *r->table, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    r->indexed = true;
+    if (p == MAP_FAILED)
+        return;
+    r->table = p;
     for (;;) {
         bool again = false;
         memset(r->table, 0, CONFIG_SLOT_REUSE_MAX * sizeof *r->table);
@@ -106,6 +106,7 @@ void slot_reuse_drop(struct slot_tree *s)
         path_dirs_drop(&s->reuse.side[side].dirs);
         toc_close(&s->reuse.side[side].toc);
     }
+    s->reuse.indexed = false;
     if (s->reuse.side[REUSE_ACTIVE].root >= 0)
         close(s->reuse.side[REUSE_ACTIVE].root);
     s->reuse.side[REUSE_ACTIVE].root = s->reuse.side[REUSE_OLD].root = -1;
@@ -122,7 +123,6 @@ void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *a
     path_dirs_start(&r->side[REUSE_ACTIVE].dirs, r->side[REUSE_ACTIVE].root);
     if (r->side[REUSE_ACTIVE].root >= 0 && toc_open(&r->side[REUSE_ACTIVE].toc, active_toc, &e) != 0)
         toc_close(&r->side[REUSE_ACTIVE].toc);
-    slot_reuse_index(s);
 }
 
 /* --- reading and copying ------------------------------------------------------------------------------------------- */
@@ -335,6 +335,8 @@ static int copy_same_digest(struct slot_tree *s, const char *path, const struct 
 int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
                     const struct entry_place *place, struct file_got *got, struct err *e)
 {
+    if (!s->reuse.indexed)
+        make_index(s);
     int rc = keep(s, path, n, place, got, e);
     if (rc == 0)
         rc = copy_same_path(s, path, n, place, got, e);
