@@ -131,7 +131,7 @@ void slot_reuse_drop(struct slot_tree *s);
 /* Have the content of `place` in `path` without fetching it: 1 when it is there and settled, 0 or an error. */
 int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
                     const struct entry_place *place, struct file_got *got, struct err *e);
-/* The file at `path` in the active slot, open; -1: there is none. */
+/* The regular file at `path` on one side, open; -1: there is none. */
 int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st);
 int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, struct digest *out,
                       struct sum *sum, struct err *e);
