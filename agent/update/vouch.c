@@ -24,8 +24,8 @@ struct vouch {
     struct trust_signed text;
 };
 
-/* A signature in `v->text` or a list in `out` could not be had. When the pipes are in step it is one bad signature, and
- * others may be good; otherwise this is the end. */
+/* Something could not be had. When the pipes are in step it is one bad signature, and others may be good; otherwise this
+ * is the end. */
 static bool is_final(const struct vouch *v)
 {
     return v->pump->state != PUMP_IDLE;
@@ -154,9 +154,10 @@ static int image_judge(struct vouch *v, const struct digest *tag, uint32_t media
         return err_prefix(e, "index");
     out->image.size = DOCUMENT_MAX; /* so far only the index says otherwise, which nobody signed */
     rc = subject_judge(v, &out->image.digest, &out->claim, e);
-    if (rc == ERR_UNSIGNED)
-        *e = of_index;
-    return e->code = rc < 0 && rc == ERR_UNSIGNED ? of_index.code : rc;
+    if (rc != ERR_UNSIGNED)
+        return rc;
+    *e = of_index;
+    return e->code;
 }
 
 /* --- notices -------------------------------------------------------------------------------------------------- */
