@@ -3,18 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/log.h"
 #include "base/version.h"
 #include "update/activate.h"
+#include "update/patience.h"
 
-#define FIRST_POLL_MAX_S 10
-#define BACKOFF_MAX_S 3600
-#define RETRY_MAX_S 86400
 #define RESTART_MS 200
 #define RESTART_AGAIN_MS 60000
-#define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
 
 _Static_assert(WORKER_ROLE_CNT <= STATE_ROLE_MAX, "the peaks of all roles can be kept");
 
@@ -86,65 +82,7 @@ static void failure_record(struct machine *m, const char *event, const struct er
     event_note_of(m, event, slot, tag, cause);
 }
 
-/* --- time ------------------------------------------------------------------------------------------------------- */
-
-/* Boards without a battery start in 1970, but it is never earlier than the floor. */
-static void time_floor_raise(struct machine *m, int64_t to_s)
-{
-    struct state_trust *t = &m->store.trust;
-
-    if (to_s > t->time_floor_s)
-        t->time_floor_s = to_s;
-    if (t->time_floor_s > m->worker.time_floor_s)
-        m->worker.time_floor_s = t->time_floor_s;
-}
-
-static int64_t time_now_s(const struct machine *m)
-{
-    int64_t clock = board.clock->wall_s();
-
-    return clock > m->worker.time_floor_s ? clock : m->worker.time_floor_s;
-}
-
 /* --- polling ------------------------------------------------------------------------------------------------------ */
-
-static uint32_t random_below(uint32_t bound)
-{
-    uint32_t r = 0;
-
-    if (bound == 0 || getrandom(&r, sizeof r, 0) != sizeof r)
-        return 0;
-    return r % bound;
-}
-
-/* The interval, give or take a tenth, so that boards started together drift apart; after failures a full-jitter
- * back-off instead, and never sooner than the registry asked. */
-static void poll_plan(struct machine *m)
-{
-    uint32_t interval = m->conf->update.poll_interval_s;
-    uint32_t shift = m->failures < 12 ? m->failures : 12;
-    uint64_t backoff_s = (uint64_t)interval << shift;
-    uint32_t wait_ms, asked_ms;
-
-    if (interval == 0 || !m->conf->registry.host[0])
-        return;
-    if (m->failures == 0) {
-        loop_timer_set(m->loop, &m->poll_timer, interval * 900ull + random_below(interval * 200u));
-        return;
-    }
-    if (backoff_s > BACKOFF_MAX_S)
-        backoff_s = BACKOFF_MAX_S > interval ? BACKOFF_MAX_S : interval;
-    wait_ms = 1000 + random_below((uint32_t)backoff_s * 1000u);
-    asked_ms = m->wait_s * 1000u + random_below(m->wait_s * 100u);
-    loop_timer_set(m->loop, &m->poll_timer, wait_ms > asked_ms ? wait_ms : asked_ms);
-}
-
-static void failure_count(struct machine *m)
-{
-    m->failures++;
-    m->wait_s = m->cause.after_s < WAIT_MAX_S ? m->cause.after_s : WAIT_MAX_S;
-    poll_plan(m);
-}
 
 static void poll_due(void *ctx)
 {
@@ -157,7 +95,7 @@ static enum machine_state act_poll_failed(struct machine *m)
     log_warning("poll: %s", m->cause.text);
     m->poll_cause = m->cause;
     m->asked = false;
-    failure_count(m);
+    patience_failed(m);
     return MACHINE_IDLE;
 }
 
@@ -207,32 +145,6 @@ static bool failure_is_known(const struct machine *m)
            !strcmp(f->event, "install") && !strcmp(f->text, m->cause.text);
 }
 
-/* An image that can't be installed costs a download each time: its pause doubles from the poll's interval up to a day. */
-static void retry_plan(struct machine *m)
-{
-    bool same = digest_compare(&m->retry.digest, &m->tag.digest) == VERDICT_MATCH;
-    uint64_t pause_s = m->conf->update.poll_interval_s;
-
-    m->retry.cnt = same ? m->retry.cnt + 1 : 1;
-    m->retry.digest = m->tag.digest;
-    for (uint32_t i = 1; i < m->retry.cnt && pause_s < RETRY_MAX_S; i++)
-        pause_s *= 2;
-    if (pause_s > RETRY_MAX_S)
-        pause_s = RETRY_MAX_S;
-    m->retry.again_ms = m->loop->now_ms() + pause_s * 1000;
-}
-
-static bool is_to_wait(struct machine *m)
-{
-    uint64_t now = m->loop->now_ms();
-
-    if (digest_compare(&m->retry.digest, &m->tag.digest) != VERDICT_MATCH || now >= m->retry.again_ms)
-        return false;
-    err_set(&m->waiting, ERR_HELD, "its install failed %u times; tried again in %llu s", m->retry.cnt,
-            (unsigned long long)(m->retry.again_ms - now) / 1000);
-    return true;
-}
-
 static enum machine_state install_failed(struct machine *m)
 {
     bool wrote = m->progress.slot.written > 0;
@@ -241,7 +153,7 @@ static enum machine_state install_failed(struct machine *m)
     if (m->cause.code == ERR_HELD) {
         m->waiting = m->cause;
         log_info("waiting: %s", m->cause.text);
-        failure_count(m);
+        patience_failed(m);
         return MACHINE_IDLE;
     }
     if (failure_is_known(m) && !wrote) {
@@ -250,8 +162,8 @@ static enum machine_state install_failed(struct machine *m)
         failure_record(m, "install", &m->cause, slot_other(m->booted), &m->tag.digest);
         state_keep(m);
     }
-    retry_plan(m);
-    failure_count(m);
+    patience_retry(m);
+    patience_failed(m);
     return MACHINE_IDLE;
 }
 
@@ -285,55 +197,6 @@ static int slot_mark(struct machine *m, struct err *e)
     return rc;
 }
 
-/* --- how long the tag has named this ---------------------------------------------------------------------------- */
-
-static bool sight_wanted(const struct machine *m)
-{
-    return m->conf->trust.min_age_s || m->conf->trust.max_age_s;
-}
-
-/* Remember when this device first saw what the tag names; what an image says of its own age can be forged. */
-static void sight_note(struct machine *m)
-{
-    struct state_trust *t = &m->store.trust;
-    struct err e;
-
-    if (!sight_wanted(m) || digest_compare(&t->seen, &m->tag.digest) == VERDICT_MATCH)
-        return;
-    t->seen = m->tag.digest;
-    t->seen_s = time_now_s(m);
-    m->seen_ms = board.clock->boot_ms();
-    if (state_trust_save(&m->store, &e) < 0)
-        log_error("%s", e.text);
-}
-
-/* By the clock that can't be set while agentd has been running since, and by the wall's otherwise. */
-static uint64_t sight_age_s(const struct machine *m)
-{
-    int64_t now = time_now_s(m);
-
-    if (m->seen_ms)
-        return (board.clock->boot_ms() - m->seen_ms) / 1000;
-    return now > m->store.trust.seen_s ? (uint64_t)(now - m->store.trust.seen_s) : 0;
-}
-
-static bool is_too_young(struct machine *m)
-{
-    uint64_t age = sight_age_s(m), min = m->conf->trust.min_age_s;
-
-    if (age >= min)
-        return false;
-    err_set(&m->waiting, ERR_HELD, "seen %llu s ago, to be installed after %llu s (min_age)",
-            (unsigned long long)age, (unsigned long long)min);
-    return true;
-}
-
-static bool is_frozen(const struct machine *m)
-{
-    return m->conf->trust.max_age_s && !digest_is_zero(&m->store.trust.seen) &&
-           sight_age_s(m) > m->conf->trust.max_age_s;
-}
-
 static enum machine_state act_resolved(struct machine *m)
 {
     bool same = digest_compare(&m->tag.digest, &booted_slot(m)->tag) == VERDICT_MATCH;
@@ -344,18 +207,18 @@ static enum machine_state act_resolved(struct machine *m)
     m->poll_cause = (struct err){0};
     m->waiting = (struct err){0};
     m->polled_s = board.clock->wall_s();
-    sight_note(m);
+    patience_sight(m);
     if (m->tag.expired_s)
         log_warning(
             "ALARM: the registry's certificate has expired: renew it. Images are signed, so updates go on");
-    if (is_frozen(m))
-        log_warning("the tag has not moved for %llu s (max_age)", (unsigned long long)sight_age_s(m));
-    if (wanted && (m->asked || (!is_too_young(m) && !is_to_wait(m)))) {
+    if (patience_is_out(m))
+        log_warning("the tag has not moved for %llu s (max_age)", (unsigned long long)patience_age_s(m));
+    if (wanted && (m->asked || !patience_is_needed(m))) {
         state_digest_forgive(&m->store.state, &m->tag.digest);
         return install_begin(m);
     }
     m->asked = m->older = false;
-    poll_plan(m);
+    patience_poll(m);
     return MACHINE_IDLE;
 }
 
@@ -404,7 +267,7 @@ static enum machine_state act_installed(struct machine *m)
     memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
     m->store.trust.slot_version[slot] = d->trust_version;
-    time_floor_raise(m, d->signed_s);
+    patience_time_raise(m, d->signed_s);
     if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_trust_save(&m->store, &m->cause) < 0 ||
         state_save(&m->store, &m->cause) < 0 ||
         activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
@@ -445,7 +308,7 @@ static void floor_raise(struct machine *m)
 
     if (t->slot_version[m->booted] > t->floor)
         t->floor = t->slot_version[m->booted];
-    time_floor_raise(m, board.clock->wall_s());
+    patience_time_raise(m, board.clock->wall_s());
     if (state_trust_save(&m->store, &e) < 0)
         log_error("%s", e.text);
 }
@@ -482,7 +345,7 @@ static enum machine_state act_confirm(struct machine *m)
     loop_timer_clear(m->loop, &m->health_timer);
     log_info("slot %c is confirmed", 'A' + (int)m->booted);
     event_note(m, "confirmed", m->booted, NULL);
-    poll_plan(m);
+    patience_poll(m);
     return MACHINE_IDLE;
 }
 
@@ -614,11 +477,6 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
             [EVENT_CONFIRM] = act_confirm,
             [EVENT_ROLLBACK] = act_rollback,
         },
-};
-
-static const char *const state_names[MACHINE_STATE_CNT] = {
-    [MACHINE_IDLE] = "idle",           [MACHINE_POLLING] = "polling", [MACHINE_INSTALLING] = "installing",
-    [MACHINE_REBOOTING] = "rebooting", [MACHINE_TRIAL] = "trial",
 };
 
 static void machine_event(struct machine *m, enum machine_event ev)
@@ -826,7 +684,7 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     history_open(&m->history, board.store, conf->agent.state_dir);
     worker_init(&m->worker, loop, conf_path, &owner);
     m->worker.time_floor_s = SLIPWAY_RELEASED_S;
-    time_floor_raise(m, 0);
+    patience_time_raise(m, 0);
     memcpy(m->worker.peak_kib, m->store.state.peak_kib, sizeof m->worker.peak_kib);
     app_setup(m);
     rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
@@ -839,8 +697,8 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
         return 0;
     }
     app_begin(m);
-    if (m->state == MACHINE_IDLE && conf->update.poll_interval_s && conf->registry.host[0])
-        loop_timer_set(loop, &m->poll_timer, 1000 + random_below(FIRST_POLL_MAX_S * 1000));
+    if (m->state == MACHINE_IDLE)
+        patience_first(m);
     return 0;
 }
 
@@ -849,7 +707,7 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
 static int machine_ask(struct machine *m, enum machine_event ev, struct err *e)
 {
     if (!table[m->state][ev])
-        return err_set(e, ERR_STATE, "not while the agent is %s", state_names[m->state]);
+        return err_set(e, ERR_STATE, "not while the agent is %s", machine_state_name(m->state));
     machine_event(m, ev);
     return 0;
 }
@@ -909,137 +767,4 @@ void machine_stop(struct machine *m)
     m->ending = true;
     worker_cancel(&m->worker);
     app_stop(&m->app);
-}
-
-/* --- status ------------------------------------------------------------------------------------------------------- */
-
-static void slot_status(const struct machine *m, enum slot_id slot, struct status_slot *out)
-{
-    static const char *const names[] = {"empty", "writing", "good", "bad"};
-    const struct slot_record *s = &m->store.slots[slot];
-    const char *name = names[s->condition];
-
-    if (slot == m->booted)
-        name = m->state == MACHINE_TRIAL ? "trial" : "active";
-    snprintf(out->state, sizeof out->state, "%s", name);
-    out->known = s->condition != SLOT_EMPTY;
-    out->digest = s->tag;
-    memcpy(out->version, s->version, sizeof out->version);
-    out->installed_s = s->installed_s;
-}
-
-static void detail_fill(const struct machine *m, struct status *out)
-{
-    static const char *const phases[] = {"", "reading the manifest", "", "sealing", "reading back"};
-    const struct stage_progress *p = &m->progress;
-
-    if (m->state == MACHINE_IDLE && m->poll_cause.code)
-        snprintf(out->detail, sizeof out->detail, "poll failed: %s", m->poll_cause.text);
-    else if (m->state == MACHINE_IDLE && m->waiting.code)
-        snprintf(out->detail, sizeof out->detail, "waiting: %s", m->waiting.text);
-    else if (m->state == MACHINE_IDLE && m->tag.expired_s)
-        snprintf(out->detail, sizeof out->detail,
-                 "ALARM: the registry's certificate expired %lld days ago: renew it (updates go on, they are "
-                 "signed)",
-                 (long long)((time_now_s(m) - m->tag.expired_s) / 86400));
-    else if (m->state == MACHINE_IDLE && is_frozen(m))
-        snprintf(out->detail, sizeof out->detail, "the tag has not moved for %llu h, longer than max_age",
-                 (unsigned long long)sight_age_s(m) / 3600);
-    if (m->state != MACHINE_INSTALLING)
-        return;
-    if (p->phase == STAGE_LAYERS)
-        snprintf(out->detail, sizeof out->detail, "layer %u of %u, %.1f of %.1f MB", p->layer, p->layer_cnt,
-                 (double)p->bytes / 1e6, (double)p->bytes_total / 1e6);
-    else if (p->phase <= STAGE_VERIFYING)
-        snprintf(out->detail, sizeof out->detail, "%s", phases[p->phase]);
-    if (p->bytes_total)
-        out->percent = (uint32_t)(p->bytes * 100 / p->bytes_total);
-}
-
-static void roles_fill(const struct machine *m, struct status *out)
-{
-    for (int i = 0; i < WORKER_ENVELOPE; i++) {
-        struct status_role *r = &out->roles[1 + i];
-
-        snprintf(r->name, sizeof r->name, "%s", worker_role_name((enum worker_role)i));
-        r->limit_kib = worker_role_limit_kib((enum worker_role)i);
-        r->peak_kib = m->worker.peak_kib[i];
-    }
-    /* decode once more, for what nobody signed, and never while there is much to do */
-    if (m->worker.peak_kib[WORKER_ENVELOPE] > out->roles[1 + WORKER_DECODE].peak_kib)
-        out->roles[1 + WORKER_DECODE].peak_kib = m->worker.peak_kib[WORKER_ENVELOPE];
-}
-
-static void bounds_fill(struct app *a, struct status *out)
-{
-    struct cgroup_usage u;
-
-    app_usage(a, &u);
-    out->app.memory_kib = u.memory_kb;
-    out->app.memory_peak_kib = a->memory_peak_kb ? a->memory_peak_kb : UINT64_MAX;
-    out->app.memory_limit_kib = a->cgroup.memory ? a->memory_limit_kb : 0;
-    out->app.oom_kills = a->oom_kills;
-    out->app.pids = u.pids;
-    out->app.pids_limit = a->cgroup.pids ? a->policy.pids : 0;
-    out->app.pids_hits = a->pids_hits + (u.pids_hits == UINT64_MAX ? 0 : u.pids_hits);
-}
-
-static void app_fill(struct machine *m, struct status *out)
-{
-    snprintf(out->app.state, sizeof out->app.state, "%s",
-             m->store.slots[m->booted].app_cnt ? app_state_name(m->app.state) : "none");
-    out->app.pid = m->app.pid;
-    if (m->app.pid)
-        out->app.up_s = (m->loop->now_ms() - m->app.started_ms) / 1000;
-    out->app.restarts = m->app.restarts;
-    out->app.last_exit = m->app.last_exit;
-    if (m->store.slots[m->booted].app_cnt)
-        app_missing(&m->app, out->app.weaker, sizeof out->app.weaker);
-    memcpy(out->app.says, m->app.status, sizeof out->app.says);
-    bounds_fill(&m->app, out);
-}
-
-static void failure_fill(const struct machine *m, struct status *out)
-{
-    const struct state_failure *f = &m->store.state.failure;
-
-    snprintf(out->last_failure.cause, sizeof out->last_failure.cause, "%s", err_name(f->code));
-    memcpy(out->last_failure.text, f->text, sizeof out->last_failure.text);
-    memcpy(out->last_failure.event, f->event, sizeof out->last_failure.event);
-    out->last_failure.when_s = f->when_s;
-    out->last_failure.digest = f->digest;
-}
-
-void machine_status(struct machine *m, struct status *out)
-{
-    const struct conf_registry *r = &m->conf->registry;
-    struct bootrec rec;
-    struct bootrec_health health;
-    struct err e;
-
-    if (r->host[0])
-        snprintf(out->image, sizeof out->image, "%s/%s:%s", r->host, r->repository, r->tag);
-    out->plain_http = r->plain_http;
-    out->unsigned_ok = !m->conf->trust.required;
-    out->held = m->store.state.held;
-    snprintf(out->state, sizeof out->state, "%s", state_names[m->state]);
-    detail_fill(m, out);
-    out->last_poll_s = m->polled_s;
-    out->next_poll_in_s = -1;
-    if (m->poll_timer.armed && m->poll_timer.at_ms > m->loop->now_ms())
-        out->next_poll_in_s = (int64_t)(m->poll_timer.at_ms - m->loop->now_ms()) / 1000;
-    out->tag_digest = m->tag.digest;
-    out->booted = m->booted;
-    slot_status(m, SLOT_A, &out->slots[SLOT_A]);
-    slot_status(m, SLOT_B, &out->slots[SLOT_B]);
-    if (board.bootrec->load(board.bootrec_arg, &rec, &health, &e) == 0)
-        for (int i = 0; i < SLOT_CNT; i++)
-            out->slots[i].tries_left = rec.left[i];
-    app_fill(m, out);
-    failure_fill(m, out);
-    roles_fill(m, out);
-    out->slot_bytes_written = m->store.state.slot_bytes_written;
-    out->slot_bytes_kept = m->store.state.slot_bytes_kept;
-    out->slot_bytes_read = m->store.state.slot_bytes_read;
-    out->state_writes = m->store.state.writes;
 }

@@ -84,6 +84,7 @@ int machine_rollback(struct machine *m, struct err *e);
 /* Hold: keep what runs, install nothing new; kept across reboots. */
 int machine_hold(struct machine *m, bool hold, struct err *e);
 void machine_status(struct machine *m, struct status *out);
+const char *machine_state_name(enum machine_state s);
 /* A child of agentd ended. */
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib);
 /* End the worker and the app; the loop is stopped when both are gone. */

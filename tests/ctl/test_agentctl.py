@@ -80,7 +80,7 @@ def test_config_check(tmp_path, text, says):
     if says:
         assert (code, out) == (1, "") and err == f"agentctl: {path}{says}\n"
     else:
-        assert (code, out, err) == (0, f"{path}: good; follows r.example.com/a:b\n", "")
+        assert (code, out, err) == (0, f"{path}: good; follows r.example.com/a:b, SIGNATURES OFF\n", "")
 
 
 def test_hold_is_kept_and_refuses(agent):

@@ -1,0 +1,156 @@
+#include "update/patience.h"
+
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "hal/board.h"
+
+#define FIRST_POLL_MAX_S 10
+#define BACKOFF_MAX_S 3600
+#define RETRY_MAX_S 86400
+#define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
+
+/* --- what time it is ------------------------------------------------------------------------------------------------ */
+
+void patience_time_raise(struct machine *m, int64_t to_s)
+{
+    struct state_trust *t = &m->store.trust;
+
+    if (to_s > t->time_floor_s)
+        t->time_floor_s = to_s;
+    if (t->time_floor_s > m->worker.time_floor_s)
+        m->worker.time_floor_s = t->time_floor_s;
+}
+
+int64_t patience_now_s(const struct machine *m)
+{
+    int64_t clock = board.clock->wall_s();
+
+    return clock > m->worker.time_floor_s ? clock : m->worker.time_floor_s;
+}
+
+/* --- when to ask again ---------------------------------------------------------------------------------------------- */
+
+static uint32_t random_below(uint32_t bound)
+{
+    uint32_t r = 0;
+
+    if (bound == 0 || getrandom(&r, sizeof r, 0) != sizeof r)
+        return 0;
+    return r % bound;
+}
+
+static bool is_polling(const struct machine *m)
+{
+    return m->conf->update.poll_interval_s && m->conf->registry.host[0];
+}
+
+void patience_first(struct machine *m)
+{
+    if (is_polling(m))
+        loop_timer_set(m->loop, &m->poll_timer, 1000 + random_below(FIRST_POLL_MAX_S * 1000));
+}
+
+void patience_poll(struct machine *m)
+{
+    uint32_t interval = m->conf->update.poll_interval_s;
+    uint32_t shift = m->failures < 12 ? m->failures : 12;
+    uint64_t backoff_s = (uint64_t)interval << shift;
+    uint32_t wait_ms, asked_ms;
+
+    if (!is_polling(m))
+        return;
+    if (m->failures == 0) {
+        loop_timer_set(m->loop, &m->poll_timer, interval * 900ull + random_below(interval * 200u));
+        return;
+    }
+    if (backoff_s > BACKOFF_MAX_S)
+        backoff_s = BACKOFF_MAX_S > interval ? BACKOFF_MAX_S : interval;
+    wait_ms = 1000 + random_below((uint32_t)backoff_s * 1000u);
+    asked_ms = m->wait_s * 1000u + random_below(m->wait_s * 100u);
+    loop_timer_set(m->loop, &m->poll_timer, wait_ms > asked_ms ? wait_ms : asked_ms);
+}
+
+void patience_failed(struct machine *m)
+{
+    m->failures++;
+    m->wait_s = m->cause.after_s < WAIT_MAX_S ? m->cause.after_s : WAIT_MAX_S;
+    patience_poll(m);
+}
+
+/* --- what a version waits for ------------------------------------------------------------------------------------- */
+
+static bool sight_wanted(const struct machine *m)
+{
+    return m->conf->trust.min_age_s || m->conf->trust.max_age_s;
+}
+
+void patience_sight(struct machine *m)
+{
+    struct state_trust *t = &m->store.trust;
+    struct err e;
+
+    if (!sight_wanted(m) || digest_compare(&t->seen, &m->tag.digest) == VERDICT_MATCH)
+        return;
+    t->seen = m->tag.digest;
+    t->seen_s = patience_now_s(m);
+    m->seen_ms = board.clock->boot_ms();
+    if (state_trust_save(&m->store, &e) < 0)
+        log_error("%s", e.text);
+}
+
+uint64_t patience_age_s(const struct machine *m)
+{
+    int64_t now = patience_now_s(m);
+
+    if (m->seen_ms)
+        return (board.clock->boot_ms() - m->seen_ms) / 1000;
+    return now > m->store.trust.seen_s ? (uint64_t)(now - m->store.trust.seen_s) : 0;
+}
+
+bool patience_is_out(const struct machine *m)
+{
+    return m->conf->trust.max_age_s && !digest_is_zero(&m->store.trust.seen) &&
+           patience_age_s(m) > m->conf->trust.max_age_s;
+}
+
+static bool is_too_young(struct machine *m)
+{
+    uint64_t age = patience_age_s(m), min = m->conf->trust.min_age_s;
+
+    if (age >= min)
+        return false;
+    err_set(&m->waiting, ERR_HELD, "seen %llu s ago, to be installed after %llu s (min_age)",
+            (unsigned long long)age, (unsigned long long)min);
+    return true;
+}
+
+void patience_retry(struct machine *m)
+{
+    bool same = digest_compare(&m->retry.digest, &m->tag.digest) == VERDICT_MATCH;
+    uint64_t pause_s = m->conf->update.poll_interval_s;
+
+    m->retry.cnt = same ? m->retry.cnt + 1 : 1;
+    m->retry.digest = m->tag.digest;
+    for (uint32_t i = 1; i < m->retry.cnt && pause_s < RETRY_MAX_S; i++)
+        pause_s *= 2;
+    if (pause_s > RETRY_MAX_S)
+        pause_s = RETRY_MAX_S;
+    m->retry.again_ms = m->loop->now_ms() + pause_s * 1000;
+}
+
+static bool is_to_wait(struct machine *m)
+{
+    uint64_t now = m->loop->now_ms();
+
+    if (digest_compare(&m->retry.digest, &m->tag.digest) != VERDICT_MATCH || now >= m->retry.again_ms)
+        return false;
+    err_set(&m->waiting, ERR_HELD, "its install failed %u times; tried again in %llu s", m->retry.cnt,
+            (unsigned long long)(m->retry.again_ms - now) / 1000);
+    return true;
+}
+
+bool patience_is_needed(struct machine *m)
+{
+    return is_too_young(m) || is_to_wait(m);
+}
