@@ -375,9 +375,12 @@ static enum machine_state act_rollback(struct machine *m)
     return roll_back(m, "rollback");
 }
 
-/* After its trial an app that is given up stays down until someone looks; the board is not switched under them. */
+/* After its trial an app that is given up stays down until someone looks; the board is not switched under them. That the
+ * app of a version fails that was given up already, and can't be left, is no news. */
 static enum machine_state act_app_failed(struct machine *m)
 {
+    if (booted_slot(m)->condition == SLOT_BAD)
+        return m->state;
     failure_record(m, "app", &m->cause, m->booted, &booted_slot(m)->tag);
     state_keep(m);
     return m->state;
