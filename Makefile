@@ -33,12 +33,13 @@ ifeq ($(filter $(BOARD),$(boards)),)
 $(error no board '$(BOARD)'; there are: $(boards))
 endif
 
-# A new defconfig replaces the configuration; new Kconfig files only bring it up to date.
+# A new defconfig replaces the configuration. New Kconfig files bring one that a person changed up to date; one that was
+# made here (.made is its copy) is made anew, with the new defaults.
 $(OUT)/.config: $(defconfig) $(kconfigs) toolchain/checks/defconfig
 	@toolchain/checks/defconfig $(BOARD)
 	@mkdir -p $(@D)
-	@if [ $@ -nt $(defconfig) ]; then $(kconfig) olddefconfig >/dev/null; \
-	else echo "  CONFIG  $(defconfig)"; $(kconfig) defconfig $(defconfig) >/dev/null; fi
+	@if [ $@ -nt $(defconfig) ] && ! cmp -s $@ $@.made; then $(kconfig) olddefconfig >/dev/null; \
+	else echo "  CONFIG  $(defconfig)"; $(kconfig) defconfig $(defconfig) >/dev/null; cp $@ $@.made; fi
 	@touch $@
 
 # genconfig leaves the header alone when nothing in it changes, and so do the objects' dependency files.
