@@ -109,12 +109,24 @@ static int pipes_open(int (*pipes)[2], int cnt, struct err *e)
     return 0;
 }
 
+/* From now on, or no more: sealing and reading back tell nothing on the way. */
+static void stall_watch(struct worker *w, bool on)
+{
+    if (on)
+        loop_timer_set(w->loop, &w->stall, CONFIG_STALL_S * 1000ull);
+    else
+        loop_timer_clear(w->loop, &w->stall);
+}
+
+static void stall_due(void *ctx);
+
 void worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner)
 {
     memset(w, 0, sizeof *w);
     w->loop = loop;
     w->conf_path = conf_path;
     w->owner = *owner;
+    w->stall = (struct loop_timer){.due = stall_due, .ctx = w};
     w->report_fd = -1;
     w->request_fd = -1;
 }
@@ -150,6 +162,7 @@ static void roles_kill(struct worker *w)
 static void worker_end(struct worker *w, enum worker_end end)
 {
     w->end = end;
+    stall_watch(w, false);
     channels_close(w);
     roles_kill(w);
 }
@@ -203,6 +216,14 @@ static void worker_fail(struct worker *w, const struct err *cause)
     worker_end(w, WORKER_FAILED);
 }
 
+static void stall_due(void *ctx)
+{
+    struct err e;
+
+    err_set(&e, ERR_LIMIT, "no progress in %d s", CONFIG_STALL_S);
+    worker_fail(ctx, &e);
+}
+
 static void owner_tell(struct worker *w)
 {
     enum worker_end end = w->end;
@@ -226,8 +247,10 @@ static int report_handle(struct worker *w, struct err *e)
     switch (head.type) {
     case FRAME_PROGRESS:
         rc = frame_read_fixed(w->report_fd, &head, &report.progress, sizeof report.progress, e);
-        if (rc == 0)
+        if (rc == 0) {
+            stall_watch(w, report.progress.phase < STAGE_SEALING);
             w->owner.progress(w->owner.ctx, &report.progress);
+        }
         return rc;
     case FRAME_SESSIONS:
         if (head.len > sizeof w->sessions)
@@ -283,6 +306,7 @@ static int started(struct worker *w, int rc, int report_fd, const struct err *e)
         return rc;
     }
     w->end = WORKER_RUNS;
+    stall_watch(w, true);
     w->casualty = (struct err){0};
     w->report_fd = report_fd;
     loop_fd_add(w->loop, report_fd, POLLIN, report_ready, w);

@@ -42,6 +42,7 @@ struct worker {
     pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
     int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
     int request_fd;              /* to fetch in a poll; -1 */
+    struct loop_timer stall;     /* the roles have said nothing for CONFIG_STALL_S */
     uint32_t sessions_len;       /* TLS sessions of the last poll, for the next one */
     uint32_t sessions_uses;      /* polls in a row that went on with one */
     uint8_t sessions[FETCH_SESSIONS_MAX];

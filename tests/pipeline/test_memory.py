@@ -234,12 +234,12 @@ def failure_of(device):
 
 @pytest.fixture(name="tight", scope="module")
 def fixture_tight():
-    """Builds the agent with other ceilings, in a folder of its own that is kept for the next time."""
+    """Builds the agent with other ceilings, and little patience, in a folder of its own that is kept for the next time."""
     folder = TOP / "out" / "sim-tight"
     folder.mkdir(parents=True, exist_ok=True)
 
     def build(**limits):
-        text = (TOP / "out" / "sim" / ".config").read_text()
+        text = (TOP / "out" / "sim" / ".config").read_text().replace("CONFIG_STALL_S=600", "CONFIG_STALL_S=3")
         for role, kib in limits.items():
             key = f"CONFIG_MEM_{role.upper()}_KB"
             text = re.sub(rf"^{key}=.*$", f"{key}={kib}", text, flags=re.M)
@@ -261,3 +261,24 @@ def test_a_build_with_too_low_ceilings_says_so(front, tight):
         # The role's own word, or that of the kernel, which does not even start what is too large.
         own, kernels = r"decode does not fit under its ceiling of 512 KB", r"decode was ended by signal \d+ .*ceiling 512 KB"
         assert re.search(f"{own}|{kernels}", failure_of(device)["text"])
+
+
+def test_a_deployment_that_stands_still_is_given_up(front, tight):
+    gate = threading.Event()
+    image = Image("v1", [content(3, 10)])
+    image.put(front.registry, "still", TAG)
+
+    def hold(request):
+        if digest_of(image.layers[0]) not in request.path:
+            return True
+        status, body, fields = front.fetch(request)
+        return request.halt(body, len(body) // 2, gate, status, **fields)
+
+    with new_device(front, "still", program=tight()) as device:
+        front.fault = hold
+        device.order("update")
+        assert failure_of(device)["text"] == "no progress in 3 s"
+        gate.set()
+        front.lift()
+        device.order("update")
+        device.wait(lambda s: s["update"]["state"] == "trial", 30, "the trial")
