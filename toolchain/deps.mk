@@ -44,7 +44,7 @@ mbedtls_flags := -I$(SOURCES)/mbedtls/include -I$(SOURCES)/mbedtls/library -I$(c
 curl_src := $(wildcard $(addprefix $(SOURCES)/curl/lib/,*.c vauth/*.c vtls/*.c vquic/*.c vssh/*.c curlx/*.c))
 curl_fast :=
 curl_flags := -I$(config)/curl -I$(SOURCES)/curl/include -I$(SOURCES)/curl/lib $(mbedtls_flags) \
-    -DHAVE_CONFIG_H -DBUILDING_LIBCURL -DCURL_STATICLIB
+    -DHAVE_CONFIG_H -DBUILDING_LIBCURL -DCURL_STATICLIB -DCURL_MAX_WRITE_SIZE=65536
 
 # For boards without CONFIG_HTTP_PROXY
 curl_noproxy_src := $(curl_src)
