@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fuzz.h"
+#include "stream/codec.h"
 #include "stream/tar.h"
 
 struct rest {
@@ -36,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (len == 0)
         return 0;
     if (!tar) {
-        tar = tar_new();
+        tar = tar_new(unpack_new());
         out = open("/dev/null", O_WRONLY);
     }
     job.codec = CODEC_NONE + data[0] % 4;
