@@ -194,7 +194,7 @@ class EmulatedRogue(EmulatedDevice):
         section = "[app]\n" + "".join(f"{key} = {value}\n" for key, value in {"args": f"{mode} {MARK}", **keys}.items())
         text = re.sub(r"\[app\]\n([^\[\n].*\n)*", lambda _: section, self.ssh(f"cat {self.conf}"))
         self.board.put(self.conf, text.encode())
-        self.ssh("kill -9 $(pidof agentd)")
+        self.ssh("until kill -9 $(pidof agentd); do sleep 0.2; done 2>/dev/null")  # init may be starting it just now
         if runs:
             wait_until(lambda: f"rogue {mode} " in self.agentctl("logs"), f"{mode} does not run")
 
