@@ -202,7 +202,10 @@ class EmulatedRogue(EmulatedDevice):
         return self.ssh(f"cat /sys/fs/cgroup/slipway-*/{file}")
 
     def agent_pid(self):
-        return self.ssh("pidof agentd").strip()
+        """The one that init started: a child that it just forked has its name too."""
+        found = [line.split() for line in self.ssh("ps -o pid,ppid,comm").splitlines()]
+        (pid,) = [pid for pid, parent, name in found if (parent, name) == ("1", "agentd")]
+        return pid
 
     def milliseconds(self):
         """How long the agent takes to answer, the slowest of 20."""
