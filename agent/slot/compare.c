@@ -1,6 +1,5 @@
 #include "slot/compare.h"
 
-#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,7 +22,7 @@ static int write_differing(struct compare *k, int fd, uint64_t off, const uint8_
         uint32_t from = at;
         while (at < len && !same_block(new, old, at, len, old_len))
             at += len - at < BLOCK ? len - at : BLOCK;
-        if (at > from && io_pwrite_full(fd, new + from, at - from, (off_t)(off + from)) != 0)
+        if (at > from && !k->dry && io_pwrite_full(fd, new + from, at - from, (off_t)(off + from)) != 0)
             return err_errno(e, "write");
         n->written += at - from;
         k->run = at - from < COMPARE_PIECE - k->run ? k->run + (at - from) : COMPARE_PIECE;

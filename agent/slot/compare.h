@@ -7,6 +7,7 @@
 #ifndef SLIPWAY_SLOT_COMPARE_H
 #define SLIPWAY_SLOT_COMPARE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -26,6 +27,7 @@ struct slot_bytes {
 
 struct compare {
     uint32_t run; /* bytes in a row that differed, up to COMPARE_PIECE */
+    bool dry;     /* compare_put() counts and writes nothing */
     /* what all the content goes through besides; NULL: nothing, and then it need not come into memory */
     struct hash *digest;
     struct sum *sum;

@@ -13,8 +13,8 @@
 static int look(struct slot_tree *s, const char *path, struct stat *st, int *dir, struct err *e)
 {
     *dir = slot_parent_fd(s, path, e);
-    if (*dir < 0)
-        return *dir;
+    if (*dir < 0) /* in a look, what was to be made is not there */
+        return s->dry ? 0 : *dir;
     if (fstatat(*dir, path[0] != '\0' ? path_name(path) : ".", st, AT_SYMLINK_NOFOLLOW) == 0)
         return 1;
     return errno == ENOENT ? 0 : err_errno(e, "%s", path);
@@ -99,12 +99,14 @@ int slot_settle_changed(struct slot_tree *s, const char *path, int file_fd, cons
     if (!s->fresh) {
         struct stat st;
         int dir, rc = look(s, path, &st, &dir, e);
-        if (rc == 0)
+        bool found = rc > 0;
+        if (rc == 0 && !s->dry)
             rc = err_set(e, ERR_FLASH, "%s: vanished", path);
         if (rc > 0)
             rc = slot_check_node(s, dir, path, n, &st, e);
         /* The read-back is content with what a filesystem makes of a time; the same time is not set again. */
-        if (rc == 0 && st.st_mtim.tv_sec == n->mtime_s && (uint32_t)st.st_mtim.tv_nsec == n->mtime_ns)
+        if (found && rc == 0 && st.st_mtim.tv_sec == n->mtime_s &&
+            (uint32_t)st.st_mtim.tv_nsec == n->mtime_ns)
             return 0;
         if (rc != 0 && rc != ERR_FLASH)
             return rc;
@@ -115,7 +117,7 @@ int slot_settle_changed(struct slot_tree *s, const char *path, int file_fd, cons
 
 int slot_place_link(struct slot_tree *s, const char *from, const char *to, struct err *e)
 {
-    if (!s->fresh) {
+    if (!s->fresh && !s->dry) {
         struct stat a, b;
         int dir, rc = look(s, from, &a, &dir, e);
         if (rc >= 0)

@@ -69,6 +69,7 @@ struct slot_tree {
     const struct tree_ops *ops;
     int root; /* -1: closed */
     bool layer_open, second;
+    bool dry;   /* decide and count, change nothing: slot_tree_look() */
     bool fresh; /* was empty at begin(): nothing old to compare with */
     bool swept; /* what no layer so far has was removed already, for its space */
     uint32_t layers, ordinal;
@@ -94,7 +95,7 @@ struct slot_tree {
     _Alignas(8) uint8_t io[65536];
 };
 
-/* write.c: one wrapper a call of the port; paths are those of the slot, parents exist. */
+/* write.c: one wrapper a call of the port; paths are those of the slot, parents exist. With s->dry nothing is called. */
 int slot_make(struct slot_tree *s, const char *path, const struct node *n, int *file_fd, struct err *e);
 int slot_reopen(struct slot_tree *s, const char *path, const struct node *n, uint64_t old, int *file_fd,
                 struct err *e);
@@ -140,6 +141,8 @@ int slot_copy_range(struct slot_tree *s, int source, uint64_t from, int fd, uint
                     uint64_t old, struct compare *k, struct err *e);
 
 /* want.c */
+/* A nameless file in the directory of `beside`; the caller's. */
+int slot_nameless(const char *beside, struct err *e);
 int slot_want_begin(struct slot_tree *s, struct err *e);
 /* The record `toc` waits for content. */
 void slot_want_add(struct slot_tree *s, uint32_t toc, uint64_t size, const struct entry_place *place);

@@ -67,6 +67,13 @@ static void start(struct toc *t, int fd)
     sum_begin(&t->sum);
 }
 
+int toc_create_fd(struct toc *t, int fd, uint32_t max, struct err *e)
+{
+    start(t, fd);
+    t->limit = (uint64_t)max * 512;
+    return append(t, &head, sizeof head, e);
+}
+
 int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e)
 {
     /* A reader of the old one may keep it open, to find what is worth keeping. */
@@ -75,9 +82,7 @@ int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e)
     int fd = IO_RETRY(open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (fd < 0)
         return err_errno(e, "TOC: %s", path);
-    start(t, fd);
-    t->limit = (uint64_t)max * 512;
-    return append(t, &head, sizeof head, e);
+    return toc_create_fd(t, fd, max, e);
 }
 
 int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags,

@@ -71,6 +71,8 @@ struct toc {
 
 /* Writing. `max` is the most records that count. */
 int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e);
+/* The same in an empty file that is open as `fd`, which becomes the TOC's. */
+int toc_create_fd(struct toc *t, int fd, uint32_t max, struct err *e);
 int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type, uint8_t flags,
             uint64_t xxh64, const struct digest *digest, uint32_t *at, struct err *e);
 int toc_kill(struct toc *t, uint32_t at, struct err *e);

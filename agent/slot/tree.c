@@ -27,9 +27,10 @@ struct slot_tree *slot_tree_new(void)
     return NULL;
 }
 
-static void reset(struct slot_tree *s, const struct tree_ops *ops)
+static void reset(struct slot_tree *s, const struct tree_ops *ops, bool dry)
 {
     s->ops = ops;
+    s->dry = dry;
     s->layer_open = s->second = s->parent_known = s->swept = false;
     s->layers = s->ordinal = s->pending_cnt = 0;
     memset(&s->stats, 0, sizeof s->stats);
@@ -68,23 +69,40 @@ static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_ma
     if (toc_open(&s->reuse.side[REUSE_OLD].toc, toc_path, e) != 0)
         toc_close(&s->reuse.side[REUSE_OLD].toc);
     s->toc_path = toc_path;
-    rc = toc_create(&s->toc, toc_path, CONFIG_SLOT_ENTRY_MAX, e);
+    if (s->dry) {
+        int fd = slot_nameless(toc_path, e);
+        rc = fd < 0 ? fd : toc_create_fd(&s->toc, fd, CONFIG_SLOT_ENTRY_MAX, e);
+    } else {
+        rc = toc_create(&s->toc, toc_path, CONFIG_SLOT_ENTRY_MAX, e);
+    }
     return rc != 0 ? rc : claim_root(s, e);
+}
+
+static int open_slot(struct slot_tree *s, const struct tree_ops *ops, const char *place, bool dry,
+                     const char *toc_path, uint64_t *content_max, struct err *e)
+{
+    slot_tree_abort(s);
+    if (ops->open(place, !dry, &s->root, e) != 0) {
+        s->root = -1;
+        return err_prefix(e, "slot %s", place);
+    }
+    reset(s, ops, dry);
+    if (begin(s, toc_path, content_max, e) == 0)
+        return 0;
+    slot_tree_abort(s);
+    return err_prefix(e, "slot %s", place);
 }
 
 int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
                     uint64_t *content_max, struct err *e)
 {
-    slot_tree_abort(s);
-    if (ops->open(place, true, &s->root, e) != 0) {
-        s->root = -1;
-        return err_prefix(e, "slot %s", place);
-    }
-    reset(s, ops);
-    if (begin(s, toc_path, content_max, e) == 0)
-        return 0;
-    slot_tree_abort(s);
-    return err_prefix(e, "slot %s", place);
+    return open_slot(s, ops, place, false, toc_path, content_max, e);
+}
+
+int slot_tree_look(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
+                   uint64_t *content_max, struct err *e)
+{
+    return open_slot(s, ops, place, true, toc_path, content_max, e);
 }
 
 int slot_tree_layer(struct slot_tree *s, struct err *e)
@@ -194,7 +212,7 @@ static int seal(struct slot_tree *s, const char *const *needs, int needs_cnt, st
 
 int slot_tree_seal(struct slot_tree *s, const char *const *needs, int needs_cnt, struct err *e)
 {
-    ASSERT(s->root >= 0 && !s->layer_open);
+    ASSERT(s->root >= 0 && !s->layer_open && !s->dry);
     int rc = seal(s, needs, needs_cnt, e);
     if (rc == 0) {
         int root = s->root;

@@ -6,6 +6,7 @@
  * What is visible of an entry is written; what an upper layer hides is skipped, so nothing is written to be deleted.
  *
  *     begin -> (layer -> entry* -> layer_end)* -> seal -> verify
+ *     look  -> (layer -> entry* -> layer_end)* -> abort            what begin would lead to
  *
  * seal() leaves the slot's table of contents (agent/FORMAT.md, "TOC"), an append-only file in the state directory:
  * path, metadata and checksum of each node. verify() opens the slot anew, reads every byte back from the medium and
@@ -25,11 +26,20 @@
 
 struct slot_tree; /* one per process; slot_tree_new() */
 
+/* Of the files of layers that came by a table of contents: where their content was found. */
+struct slot_found {
+    uint32_t files_kept, files_copied, files_wanted;
+    uint64_t kept, copied; /* bytes of content: in its place already, or in one of the slots */
+    uint64_t chunks;       /* the same, of files that are wanted in part */
+    uint64_t wanted;       /* to be fetched */
+};
+
 struct slot_tree_stats {
     struct slot_bytes bytes; /* of content */
     uint32_t nodes;          /* paths in the finished tree */
     uint32_t nodes_changed;  /* made, or their metadata set */
     uint32_t claims;         /* of CONFIG_SLOT_ENTRY_MAX, the high-water mark of memory */
+    struct slot_found found;
 };
 
 /* The one allocation, at the start of the role. NULL when it does not fit under the role's ceiling. */
@@ -40,6 +50,11 @@ struct slot_tree *slot_tree_new(void);
  * does not leave a list of what the slot no longer holds. */
 int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
                     uint64_t *content_max, struct err *e);
+
+/* As begin(), but all that follows changes nothing: decisions are the same and so are the counts, as far as they do not
+ * hang on content that would be fetched. The TOC is a file without a name. No fill(), seal() or verify() after this. */
+int slot_tree_look(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
+                   uint64_t *content_max, struct err *e);
 
 /* The next lower layer starts. Call once per layer, top layer first. */
 int slot_tree_layer(struct slot_tree *s, struct err *e);

@@ -141,6 +141,8 @@ static int remove_entry(struct slot_tree *s, int dir, const char *name, bool is_
 int slot_remove_all(struct slot_tree *s, const char *path, struct err *e)
 {
     struct stat st;
+    if (s->dry)
+        return 0;
     path_dirs_drop(&s->dirs);
     int dir = slot_parent_fd(s, path, e);
     if (dir < 0)
@@ -154,6 +156,8 @@ int slot_sweep_dir(struct slot_tree *s, const char *path, struct err *e)
 {
     char child[NODE_PATH_MAX];
     long n = 0;
+    if (s->dry)
+        return 0;
     int rc = 0, fd = open_dir(s, path, e);
     if (fd < 0)
         return fd;

@@ -18,17 +18,17 @@ static int list_put(struct slot_tree *s, const struct slot_piece *p, struct err 
     return 0;
 }
 
-static int open_list(struct want *w, const char *state_dir, struct err *e)
+int slot_nameless(const char *beside, struct err *e)
 {
     char name[NODE_PATH_MAX];
-    const char *slash = strrchr(state_dir, '/');
-    size_t len = slash != NULL ? (size_t)(slash - state_dir) : 0;
+    const char *slash = strrchr(beside, '/');
+    size_t len = slash != NULL ? (size_t)(slash - beside) : 0;
     if (len >= sizeof name)
-        return err_set(e, ERR_CONFIG, "%s: too long", state_dir);
-    memcpy(name, state_dir, len);
+        return err_set(e, ERR_CONFIG, "%s: too long", beside);
+    memcpy(name, beside, len);
     name[len] = '\0';
-    w->list = IO_RETRY(open(len > 0 ? name : ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
-    return w->list < 0 ? err_errno(e, "%s: list of what to fetch", name) : 0;
+    int fd = IO_RETRY(open(len > 0 ? name : ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
+    return fd < 0 ? err_errno(e, "%s: a file without a name", name) : fd;
 }
 
 int slot_want_begin(struct slot_tree *s, struct err *e)
@@ -36,7 +36,9 @@ int slot_want_begin(struct slot_tree *s, struct err *e)
     struct want *w = &s->want;
     w->list_len = 0;
     w->open = false;
-    return w->list >= 0 ? 0 : open_list(w, s->toc_path, e);
+    if (w->list < 0)
+        w->list = slot_nameless(s->toc_path, e);
+    return w->list < 0 ? e->code : 0;
 }
 
 void slot_want_drop(struct slot_tree *s)
@@ -75,6 +77,8 @@ static int finish(struct slot_tree *s, uint32_t toc, int fd, struct err *e)
     struct toc_item it;
     struct digest got;
     struct sum sum;
+    if (s->dry)
+        return 0;
     int rc = toc_read(&s->toc, toc, &it, e);
     if (rc != 0)
         return rc;
@@ -94,10 +98,14 @@ static int reopen(struct slot_tree *s, const struct toc_item *it, int *fd, uint6
     const struct node n = toc_node(it);
     struct stat st;
     int dir = slot_parent_fd(s, it->path, e);
-    if (dir < 0)
-        return dir;
-    if (fstatat(dir, path_name(it->path), &st, AT_SYMLINK_NOFOLLOW) != 0)
-        return err_errno(e, "%s", it->path);
+    bool there = dir >= 0 && fstatat(dir, path_name(it->path), &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!there && s->dry) {
+        *old = 0;
+        *fd = -1;
+        return 0;
+    }
+    if (!there)
+        return dir < 0 ? dir : err_errno(e, "%s", it->path);
     *old = (uint64_t)st.st_size;
     return slot_reopen(s, it->path, &n, *old, fd, e);
 }
@@ -120,7 +128,7 @@ static int begin_patch(struct slot_tree *s, struct err *e)
     w->source_len = w->source >= 0 ? (uint64_t)st.st_size : 0;
     w->patching = w->source >= 0 || old > 0;
     w->has_last = !w->patching;
-    if (w->patching && IO_RETRY(ftruncate(w->fd, (off_t)it.r.size)) != 0)
+    if (w->patching && !s->dry && IO_RETRY(ftruncate(w->fd, (off_t)it.r.size)) != 0)
         return err_errno(e, "%s: truncate", it.path);
     return 0;
 }
@@ -143,7 +151,7 @@ static int end_patch(struct slot_tree *s, struct err *e)
 
 static int make_zeros(struct slot_tree *s, const struct entry_chunk *c, struct err *e)
 {
-    struct compare k = {0};
+    struct compare k = {.dry = s->dry};
     memset(s->io, 0, COMPARE_WINDOW);
     for (uint64_t done = 0; done < c->len;) {
         uint32_t n = c->len - done < COMPARE_WINDOW ? (uint32_t)(c->len - done) : COMPARE_WINDOW;
@@ -158,6 +166,8 @@ static int make_zeros(struct slot_tree *s, const struct entry_chunk *c, struct e
 static int holds(struct slot_tree *s, int fd, uint64_t off, const struct entry_chunk *c, struct err *e)
 {
     struct digest got;
+    if (fd < 0)
+        return 0;
     int rc = slot_range_digest(s, fd, off, c->len, &got, NULL, e);
     if (rc != 0)
         return rc == ERR_FLASH ? 0 : rc;
@@ -171,7 +181,7 @@ static int take_from_source(struct slot_tree *s, const struct entry_chunk *c, ui
     struct want *w = &s->want;
     const int64_t shifts[] = {w->shift, 0, (int64_t)w->source_len - (int64_t)size};
     for (int i = 0; i < 3; i++) {
-        struct compare k = {0};
+        struct compare k = {.dry = s->dry};
         int64_t from = (int64_t)c->at + shifts[i];
         if ((i > 0 && shifts[i] == shifts[0]) || from < 0 || (uint64_t)from + c->len > w->source_len)
             continue;
@@ -213,6 +223,8 @@ static int patch(struct slot_tree *s, const struct entry_chunk *c, struct err *e
     if (w->has_last && w->last.end == 0)
         w->last.end = c->offset;
     rc = have_chunk(s, c, size, e);
+    if (rc > 0)
+        s->stats.found.chunks += c->len;
     if (rc != 0)
         return rc > 0 ? 0 : rc;
     if (w->has_last)
@@ -272,6 +284,8 @@ int slot_tree_want_end(struct slot_tree *s, uint32_t *pieces, uint64_t *bytes, s
     while (rc == 0 && (rc = slot_tree_want_next(s, &pos, &p, e)) > 0) {
         ++*pieces;
         *bytes += p.end - p.offset;
+        s->stats.found.wanted += p.len;
+        s->stats.found.files_wanted += (p.flags & SLOT_PIECE_LAST) != 0;
         rc = 0;
     }
     return rc;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "slot/priv.h"
 
 /* A full filesystem has a name of its own, whichever call found out. */
@@ -64,6 +65,11 @@ static int reserve(struct slot_tree *s, uint64_t need, struct err *e)
 
 int slot_make(struct slot_tree *s, const char *path, const struct node *n, int *file_fd, struct err *e)
 {
+    if (s->dry) {
+        if (n->type == NODE_FILE)
+            *file_fd = -1;
+        return 0;
+    }
     int rc = reserve(s, n->type == NODE_FILE ? n->size : 0, e);
     if (rc != 0)
         return blame(path, e);
@@ -80,6 +86,11 @@ int slot_make(struct slot_tree *s, const char *path, const struct node *n, int *
 int slot_reopen(struct slot_tree *s, const char *path, const struct node *n, uint64_t old, int *file_fd,
                 struct err *e)
 {
+    if (s->dry) { /* to compare with */
+        struct stat st;
+        *file_fd = slot_reuse_open(s, REUSE_OLD, path, &st);
+        return 0;
+    }
     int rc = n->size > old ? reserve(s, n->size - old, e) : 0;
     int dir = rc == 0 ? slot_parent_fd(s, path, e) : rc;
     if (dir < 0)
@@ -94,6 +105,8 @@ int slot_reopen(struct slot_tree *s, const char *path, const struct node *n, uin
 
 int slot_settle(struct slot_tree *s, const char *path, int file_fd, const struct node *n, struct err *e)
 {
+    if (s->dry)
+        return 0;
     int dir = slot_parent_fd(s, path, e);
     if (dir < 0 || s->ops->settle(dir, name_of(path), file_fd, n, e) != 0)
         return blame(path, e);
@@ -102,6 +115,8 @@ int slot_settle(struct slot_tree *s, const char *path, int file_fd, const struct
 
 int slot_link(struct slot_tree *s, const char *from, const char *to, struct err *e)
 {
+    if (s->dry)
+        return 0;
     int dir = slot_parent_fd(s, from, e);
     if (dir < 0)
         return blame(from, e);
@@ -118,6 +133,8 @@ int slot_link(struct slot_tree *s, const char *from, const char *to, struct err 
 
 int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *e)
 {
+    if (s->dry)
+        return 0;
     if (is_dir)
         path_dirs_drop(&s->dirs);
     int dir = slot_parent_fd(s, path, e);
@@ -208,7 +225,9 @@ int slot_fill(struct slot_tree *s, int fd, uint64_t at, uint64_t size, uint64_t 
 /* Takes the descriptor. What was not written is not sent to the medium, only forgotten. */
 int slot_let_go(struct slot_tree *s, int fd, uint64_t len, bool written, struct err *e)
 {
-    if (written)
+    if (fd < 0) /* there is none in a look */
+        return 0;
+    if (written && !s->dry)
         return ring_add(&s->ring, fd, len, e);
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     close(fd);
@@ -254,7 +273,8 @@ static int take_content(struct slot_tree *s, const char *path, const struct node
     got->wanted = n->size > 0;
     got->xxh64 = sum_bytes("", 0, 0);
     rc = got->wanted ? 0 : slot_settle_changed(s, path, fd, n, e);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     return rc;
 }
 
@@ -265,6 +285,7 @@ int slot_write_file(struct slot_tree *s, const char *path, const struct node *n,
     if (c == NULL || c->left != n->size)
         return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path,
                        (unsigned long long)n->size, c != NULL ? (unsigned long long)c->left : 0);
+    ASSERT(!s->dry || c->place != NULL);
     if (c->place == NULL)
         return write_content(s, path, n, c, got, e);
     got->digest = c->place->digest;
