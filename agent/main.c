@@ -15,10 +15,7 @@
 
 struct arguments {
     const char *conf;
-    enum slot_id slot;
-    struct digest digest;
-    uint32_t media;
-    uint64_t floor;
+    struct stage_job job;
     int64_t time_floor_s;
 };
 
@@ -37,26 +34,29 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
     int opt;
 
     *out = (struct arguments){.conf = CONF_DEFAULT};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:")) != -1) {
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:l")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
             break;
         case 's':
-            out->slot = strcmp(optarg, "B") == 0 ? SLOT_B : SLOT_A;
+            out->job.slot = strcmp(optarg, "B") == 0 ? SLOT_B : SLOT_A;
             break;
         case 'd':
-            if (!digest_parse(optarg, strlen(optarg), &out->digest))
+            if (!digest_parse(optarg, strlen(optarg), &out->job.digest))
                 return -1;
             break;
         case 'm':
-            out->media = (uint32_t)strtoul(optarg, NULL, 10);
+            out->job.media = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 't':
             out->time_floor_s = strtoll(optarg, NULL, 10);
             break;
         case 'f':
-            out->floor = strtoull(optarg, NULL, 10);
+            out->job.floor = strtoull(optarg, NULL, 10);
+            break;
+        case 'l':
+            out->job.look = true;
             break;
         default:
             return -1;
@@ -92,7 +92,7 @@ static int role_run(const char *role, int argc, char **argv)
     if (strcmp(role, "fetch") == 0)
         return fetch_main(&conf, a.time_floor_s, FETCH_FD_REQUEST, FETCH_FD_BODY);
     if (strcmp(role, "stage") == 0)
-        return stage_main(&conf, a.slot, &a.digest, a.media, a.floor);
+        return stage_main(&conf, &a.job);
     if (strcmp(role, "decode") == 0)
         return decode_main(conf.agent.worker_uid, false);
     if (strcmp(role, "envelope") == 0)

@@ -17,6 +17,7 @@
 
 #define SOCKET_DEFAULT "/run/slipway/agentd.sock"
 #define FOLLOW_MS 1000
+#define PLAN_LOOK_MS 300
 #define WORDS_MAX 3
 
 /* What the command line said. */
@@ -96,6 +97,51 @@ static int run_status(struct call *c, const struct command *command)
 static int run_why(struct call *c, const struct command *command)
 {
     return show(&c->session, command->name, render_why);
+}
+
+static int plan_show(const struct session *s, const cJSON *plan)
+{
+    const char *state = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(plan, "state"));
+
+    if (s->json) {
+        char *text = cJSON_PrintUnformatted(plan);
+
+        puts(text ? text : "");
+        free(text);
+    } else {
+        render_plan(plan, stdout);
+    }
+    return strcmp(state, "ready") == 0 ? AGENTCTL_OK : AGENTCTL_REFUSED;
+}
+
+/* Have a plan made, and show it once it is. */
+static int run_plan(struct call *c, const struct command *command)
+{
+    cJSON *answer;
+    bool making = true;
+    int rc = verb_ask(&c->session, command->name, &answer);
+
+    if (rc != AGENTCTL_OK)
+        return rc;
+    cJSON_Delete(answer);
+    while (rc == AGENTCTL_OK && making) {
+        const cJSON *plan;
+        const char *state;
+
+        poll(NULL, 0, PLAN_LOOK_MS);
+        rc = verb_ask(&c->session, "planned", &answer);
+        if (rc != AGENTCTL_OK)
+            return rc;
+        plan = cJSON_GetObjectItemCaseSensitive(answer, "planned");
+        state = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(plan, "state"));
+        making = state && strcmp(state, "making") == 0;
+        if (!state)
+            rc = session_broken("no plan in it");
+        else if (!making)
+            rc = plan_show(&c->session, plan);
+        cJSON_Delete(answer);
+    }
+    return rc;
 }
 
 static int run_order(struct call *c, const struct command *command)
@@ -232,6 +278,7 @@ static const struct command commands[] = {
     {"why", run_why, 0, false, "why the last update failed, and what was done about it", NULL},
     {"history", run_history, 0, true, "what happened to this board, newest last", NULL},
     {"logs", run_logs, 0, true, "what the app printed; -f: goes on as it prints more", NULL},
+    {"plan", run_plan, 0, false, "what the next update would do, and why it waits if it does", NULL},
     {"update", run_order, 0, false, "look at the registry now and install what is there",
      "The agent looks for a new version now; see `agentctl status`."},
     {"downgrade", run_order, 0, false, "the same, even to an older version than this board has had",

@@ -37,6 +37,21 @@ static int verb_why(struct request *r, struct err *e)
     return 0;
 }
 
+static int verb_plan(struct request *r, struct err *e)
+{
+    return r->owner->look(r->owner->ctx, e);
+}
+
+static int verb_planned(struct request *r, struct err *e)
+{
+    static struct plan p;
+
+    (void)e;
+    r->owner->plan(r->owner->ctx, &p);
+    plan_add(r->json, json_put_object(r->json, r->to, "planned"), &p);
+    return 0;
+}
+
 static int verb_update(struct request *r, struct err *e)
 {
     return r->owner->update(r->owner->ctx, false, e);
@@ -129,7 +144,7 @@ static const struct verb {
     {"status", verb_status, false},      {"why", verb_why, false},        {"logs", verb_logs, false},
     {"update", verb_update, true},       {"confirm", verb_confirm, true}, {"rollback", verb_rollback, true},
     {"hold", verb_hold, true},           {"release", verb_release, true}, {"history", verb_history, false},
-    {"downgrade", verb_downgrade, true},
+    {"downgrade", verb_downgrade, true}, {"plan", verb_plan, true},       {"planned", verb_planned, false},
 };
 
 static const struct verb *verb_find(const char *name)

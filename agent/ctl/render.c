@@ -486,6 +486,78 @@ void render_why(const cJSON *why, FILE *out)
     app_line(why, out);
 }
 
+/* --- plan --- */
+
+static struct words size_words(int64_t bytes)
+{
+    if (bytes < 0)
+        return words("?");
+    if (bytes < 10000)
+        return words("%lld bytes", (long long)bytes);
+    if (bytes < 10000000)
+        return words("%lld.%lld KB", (long long)(bytes / 1000), (long long)(bytes / 100 % 10));
+    return words("%s MB", tenths(bytes, 1000000).s);
+}
+
+static void files_line(const cJSON *cost, const char *label, const char *files, const char *bytes,
+                       const char *what, FILE *out)
+{
+    int64_t cnt = number(member(cost, "files"), files);
+
+    if (cnt > 0)
+        line(out, label, "%lld files, %s: %s", (long long)cnt,
+             size_words(number(member(cost, "content_bytes"), bytes)).s, what);
+}
+
+static void cost_plan_lines(const cJSON *cost, FILE *out)
+{
+    const cJSON *download = member(cost, "download");
+    const cJSON *layers = member(cost, "layers");
+    int64_t whole = number(layers, "streamed"), chunks = number(member(cost, "content_bytes"), "chunks");
+    int64_t seconds = number(download, "seconds"), write = number(cost, "write_bytes");
+
+    line(out, "download", "%s%s in %lld requests%s%s", whole > 0 ? "at most " : "",
+         size_words(number(download, "bytes")).s, (long long)number(download, "requests"),
+         seconds >= 0 ? "; at the last one's pace " : "", seconds >= 0 ? duration(seconds).s : "");
+    if (write >= 0)
+        line(out, "write", "at most %s", size_words(write).s);
+    else
+        line(out, "write", "what differs; of streamed layers that is not known before");
+    line(out, "layers", "%lld of %lld are streamed whole", (long long)whole,
+         (long long)number(layers, "all"));
+    files_line(cost, "keep", "kept", "kept", "already in their place", out);
+    files_line(cost, "copy", "copied", "copied", "from what the slots hold", out);
+    files_line(cost, "fetch", "fetched", "fetched", "in neither slot", out);
+    if (chunks > 0)
+        line(out, "chunks", "%s of these files' older versions are reused", size_words(chunks).s);
+}
+
+void render_plan(const cJSON *plan, FILE *out)
+{
+    const cJSON *cost = member(plan, "cost");
+    const char *slot = text(plan, "slot"), *waiting = text(plan, "waiting"), *name = text(plan, "version");
+
+    if (is(text(plan, "state"), "failed")) {
+        line(out, "", "NO PLAN: the update would fail, too.");
+        fputc('\n', out);
+        chain_lines(text(plan, "error"), out);
+        return;
+    }
+    if (cJSON_IsTrue(member(plan, "current"))) {
+        line(out, "", "NOTHING TO DO: the board runs what its tag names.");
+        return;
+    }
+    line(out, "", "%s: %.24s%s%s into slot %.1s, then a reboot.",
+         waiting[0] != '\0' ? "WAITING" : "NEXT UPDATE", name, name[0] != '\0' ? ", " : "",
+         digest_short(text(plan, "digest")).s, slot);
+    fputc('\n', out);
+    line(out, "image", "%s", text(plan, "image"));
+    if (waiting[0] != '\0')
+        paragraph(out, "waiting", 0, waiting, FAILURE_LINES);
+    if (cJSON_IsObject(cost))
+        cost_plan_lines(cost, out);
+}
+
 /* --- history --- */
 
 void render_event(const cJSON *event, FILE *out)

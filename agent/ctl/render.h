@@ -14,6 +14,8 @@
 void render_status(const cJSON *status, FILE *out);
 /* The last failure: each cause under the one it explains, and what was done about it. */
 void render_why(const cJSON *why, FILE *out);
+/* A plan of schema 1: what the next update would do. At most RENDER_LINES lines. */
+void render_plan(const cJSON *plan, FILE *out);
 /* One event of the history, on one line and with its cause on up to three more. */
 void render_event(const cJSON *event, FILE *out);
 /* The last update failed, or the app does not run. A poll that failed is no failed update. */

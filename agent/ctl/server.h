@@ -11,14 +11,17 @@
 #include "base/err.h"
 #include "base/event.h"
 #include "base/loop.h"
+#include "ctl/plan.h"
 #include "ctl/status.h"
 #include "hal/serial.h"
 #include "sup/log.h"
 
-/* What the server asks of its owner. All answer at once; `update` and `rollback` only start something. */
+/* What the server asks of its owner. All answer at once; `look`, `update` and `rollback` only start something. */
 struct ctl_owner {
     void *ctx;
     void (*status)(void *ctx, struct status *out);
+    int (*look)(void *ctx, struct err *e); /* make a plan; `plan` tells how far it is */
+    void (*plan)(void *ctx, struct plan *out);
     /* Poll now and install what is there, failed digest or not; with `older`, under the floor of versions, too. */
     int (*update)(void *ctx, bool older, struct err *e);
     int (*confirm)(void *ctx, struct err *e); /* end the trial now; ERR_STATE when there is none */

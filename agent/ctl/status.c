@@ -4,7 +4,7 @@
 
 static const char *const slot_names[SLOT_CNT] = {"A", "B"};
 
-static void digest_add(struct json *j, cJSON *to, const char *key, const struct digest *d)
+void status_digest_add(struct json *j, struct cJSON *to, const char *key, const struct digest *d)
 {
     char text[DIGEST_TEXT_LEN];
 
@@ -41,7 +41,7 @@ static void follow_add(struct json *j, cJSON *to, const struct status *s)
     json_put_text(j, follow, "image", s->image);
     json_put_bool(j, follow, "plain_http", s->plain_http);
     json_put_text(j, follow, "signatures", s->unsigned_ok ? "off" : "required");
-    digest_add(j, follow, "digest", &s->tag_digest);
+    status_digest_add(j, follow, "digest", &s->tag_digest);
 }
 
 static void update_add(struct json *j, cJSON *to, const struct status *s)
@@ -71,7 +71,7 @@ static void slots_add(struct json *j, cJSON *to, const struct status *s)
         json_put_bool(j, o, "known", slot->known);
         if (!slot->known)
             continue;
-        digest_add(j, o, "digest", &slot->digest);
+        status_digest_add(j, o, "digest", &slot->digest);
         json_put_text(j, o, "version", slot->version);
         integer_or_null(j, o, "installed_s", slot->installed_s, 0);
         json_put_integer(j, o, "tries_left", slot->tries_left);
@@ -128,7 +128,7 @@ static void failure_add(struct json *j, cJSON *to, const struct status *s)
     json_put_text(j, o, "cause", s->last_failure.cause);
     json_put_text(j, o, "text", s->last_failure.text);
     integer_or_null(j, o, "when_s", s->last_failure.when_s, 0);
-    digest_add(j, o, "digest", &s->last_failure.digest);
+    status_digest_add(j, o, "digest", &s->last_failure.digest);
 }
 
 static void cost_add(struct json *j, cJSON *to, const struct status *s)
@@ -179,7 +179,7 @@ void status_event_add(struct json *j, cJSON *to, const struct event *e)
     json_put_text(j, to, "what", e->what);
     json_put_text(j, to, "slot", slot);
     json_put_text(j, to, "version", e->version);
-    digest_add(j, to, "digest", &e->digest);
+    status_digest_add(j, to, "digest", &e->digest);
     if (e->code == 0) {
         json_put_null(j, to, "cause");
         return;

@@ -90,6 +90,9 @@ struct cJSON;
 /* Add the members of schema 1 to the object `to`; with `why`, only those that explain the last failure. */
 void status_add(struct json *j, struct cJSON *to, const struct status *s, bool why);
 
+/* The digest as text, or null for none. */
+void status_digest_add(struct json *j, struct cJSON *to, const char *key, const struct digest *d);
+
 /* Add the members of one event of the history. */
 void status_event_add(struct json *j, struct cJSON *to, const struct event *e);
 

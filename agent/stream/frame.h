@@ -43,6 +43,8 @@ enum frame_type {
     /* from decode, of JOB_TOC */
     FRAME_PLACE, /* struct entry_place: after the entry of a regular file */
     FRAME_CHUNK, /* struct entry_chunk: after that, of a large one */
+    /* from stage to agentd, instead of FRAME_READY and all that follows */
+    FRAME_PLAN, /* struct plan_found (base/plan.h) */
     FRAME_TYPE_END,
 };
 

@@ -133,6 +133,16 @@ static void on_status(void *ctx, struct status *out)
     machine_status(&d->machine, out);
 }
 
+static int on_look(void *ctx, struct err *e)
+{
+    return machine_look(&((struct agentd *)ctx)->machine, e);
+}
+
+static void on_plan(void *ctx, struct plan *out)
+{
+    machine_plan(&((struct agentd *)ctx)->machine, out);
+}
+
 static int on_update(void *ctx, bool older, struct err *e)
 {
     return machine_update(&((struct agentd *)ctx)->machine, older, e);
@@ -180,6 +190,8 @@ static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
     const struct ctl_owner owner = {
         .ctx = d,
         .status = on_status,
+        .look = on_look,
+        .plan = on_plan,
         .update = on_update,
         .confirm = on_confirm,
         .rollback = on_rollback,

@@ -7,10 +7,12 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "update/activate.h"
+#include "update/machine_plan.h"
 #include "update/patience.h"
 
 #define RESTART_MS 200
 #define RESTART_AGAIN_MS 60000
+#define PACE_BYTES_MIN (1u << 20) /* less says nothing of how fast more would come */
 
 _Static_assert(WORKER_ROLE_CNT <= STATE_ROLE_MAX, "the peaks of all roles can be kept");
 
@@ -95,6 +97,7 @@ static enum machine_state act_poll_failed(struct machine *m)
     log_warning("poll: %s", m->cause.text);
     m->poll_cause = m->cause;
     m->asked = false;
+    plan_fail(m, &m->cause);
     patience_failed(m);
     return MACHINE_IDLE;
 }
@@ -108,6 +111,12 @@ static enum machine_state act_poll(struct machine *m)
         return MACHINE_POLLING;
     m->cause = e;
     return act_poll_failed(m);
+}
+
+static enum machine_state act_plan(struct machine *m)
+{
+    plan_start(m);
+    return act_poll(m);
 }
 
 static enum machine_state act_ask(struct machine *m)
@@ -169,12 +178,14 @@ static enum machine_state install_failed(struct machine *m)
 
 static enum machine_state install_begin(struct machine *m)
 {
-    uint64_t floor = m->older ? 0 : m->store.trust.floor;
+    struct stage_job job = {.slot = slot_other(m->booted),
+                            .digest = m->tag.digest,
+                            .media = m->tag.media,
+                            .floor = m->older ? 0 : m->store.trust.floor};
 
     m->asked = m->older = false;
     memset(&m->progress, 0, sizeof m->progress);
-    if (worker_deploy(&m->worker, slot_other(m->booted), &m->tag.digest, m->tag.media,
-                      m->conf->trust.required, floor, &m->cause) < 0)
+    if (worker_deploy(&m->worker, &job, m->conf->trust.required, &m->cause) < 0)
         return install_failed(m);
     return MACHINE_INSTALLING;
 }
@@ -197,6 +208,18 @@ static int slot_mark(struct machine *m, struct err *e)
     return rc;
 }
 
+static enum machine_state act_plan_ended(struct machine *m)
+{
+    patience_poll(m);
+    return MACHINE_IDLE;
+}
+
+static enum machine_state act_plan_failed(struct machine *m)
+{
+    plan_refused(m);
+    return act_plan_ended(m);
+}
+
 static enum machine_state act_resolved(struct machine *m)
 {
     bool same = digest_compare(&m->tag.digest, &booted_slot(m)->tag) == VERDICT_MATCH;
@@ -213,6 +236,9 @@ static enum machine_state act_resolved(struct machine *m)
             "ALARM: the registry's certificate has expired: renew it. Images are signed, so updates go on");
     if (patience_is_out(m))
         log_warning("the tag has not moved for %llu s (max_age)", (unsigned long long)patience_age_s(m));
+    if (m->plan.state == PLAN_MAKING && !m->asked)
+        return plan_begin(m) ? MACHINE_PLANNING : act_plan_ended(m);
+    plan_fail(m, &(struct err){.code = ERR_STATE, .text = "an update was asked for meanwhile"});
     if (wanted && (m->asked || !patience_is_needed(m))) {
         state_digest_forgive(&m->store.state, &m->tag.digest);
         return install_begin(m);
@@ -263,6 +289,8 @@ static enum machine_state act_installed(struct machine *m)
     s->installed_s = board.clock->wall_s();
     s->app = d->app;
     s->app_cnt = d->app.arg_cnt > 0;
+    if (d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
+        m->store.state.fetch_bytes_s = d->bytes_fetched * 1000 / d->fetch_ms;
     wear_count(m);
     memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
@@ -443,6 +471,7 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
         {
             [EVENT_POLL_DUE] = act_poll,
             [EVENT_ASKED] = act_ask,
+            [EVENT_PLAN] = act_plan,
             [EVENT_HEALTHY] = act_healthy,
             [EVENT_UNHEALTHY] = act_app_failed,
             [EVENT_APP_STOPPED] = act_none,
@@ -480,6 +509,15 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
             [EVENT_CONFIRM] = act_confirm,
             [EVENT_ROLLBACK] = act_rollback,
         },
+    [MACHINE_PLANNING] =
+        {
+            [EVENT_PLANNED] = act_plan_ended,
+            [EVENT_WORKER_FAILED] = act_plan_failed,
+            [EVENT_HEALTHY] = act_healthy_later,
+            [EVENT_UNHEALTHY] = act_app_failed,
+            [EVENT_APP_STOPPED] = act_none,
+            [EVENT_ROLLBACK] = act_rollback,
+        },
 };
 
 static void machine_event(struct machine *m, enum machine_event ev)
@@ -508,6 +546,12 @@ static void on_resolved(void *ctx, const struct fetch_resolved *r)
 
     m->tag = *r;
     machine_event(m, EVENT_RESOLVED);
+}
+
+static void on_planned(void *ctx, const struct plan_found *found)
+{
+    plan_finish(ctx, found);
+    machine_event(ctx, EVENT_PLANNED);
 }
 
 static void on_done(void *ctx, const struct stage_done *d)
@@ -674,7 +718,7 @@ static void app_begin(struct machine *m)
 int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
                   struct err *e)
 {
-    const struct worker_owner owner = {m, on_progress, on_ready, on_resolved, on_done, on_failed};
+    const struct worker_owner owner = {m, on_progress, on_ready, on_resolved, on_planned, on_done, on_failed};
     int rc;
 
     memset(m, 0, sizeof *m);
@@ -715,10 +759,24 @@ static int machine_ask(struct machine *m, enum machine_event ev, struct err *e)
     return 0;
 }
 
+static int image_need(const struct machine *m, struct err *e)
+{
+    return m->conf->registry.host[0]
+               ? 0
+               : err_set(e, ERR_CONFIG, "no image to follow: set image under [registry] in agent.conf");
+}
+
+int machine_look(struct machine *m, struct err *e)
+{
+    int rc = image_need(m, e);
+
+    return rc < 0 ? rc : machine_ask(m, EVENT_PLAN, e);
+}
+
 int machine_update(struct machine *m, bool older, struct err *e)
 {
-    if (!m->conf->registry.host[0])
-        return err_set(e, ERR_CONFIG, "no image to follow: set image under [registry] in agent.conf");
+    if (image_need(m, e) < 0)
+        return e->code;
     if (m->store.state.held)
         return err_set(e, ERR_STATE, "updates are held; `agentctl release` lets them go on");
     m->older = older;

@@ -3,6 +3,7 @@
  *
  *     IDLE -> POLLING -> INSTALLING -> REBOOTING ~~> TRIAL -> IDLE          confirmed
  *       ^--------'-----------'                         '----> REBOOTING     rolled back
+ *     IDLE -> POLLING -> PLANNING -> IDLE                                   agentctl plan
  */
 #ifndef SLIPWAY_UPDATE_MACHINE_H
 #define SLIPWAY_UPDATE_MACHINE_H
@@ -13,6 +14,7 @@
 #include "base/conf.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "ctl/plan.h"
 #include "ctl/status.h"
 #include "hal/board.h"
 #include "sup/app.h"
@@ -26,6 +28,7 @@ enum machine_state {
     MACHINE_INSTALLING,
     MACHINE_REBOOTING,
     MACHINE_TRIAL,
+    MACHINE_PLANNING,
     MACHINE_STATE_CNT
 };
 
@@ -40,7 +43,22 @@ enum machine_event {
     EVENT_APP_STOPPED,
     EVENT_CONFIRM,  /* agentctl confirm */
     EVENT_ROLLBACK, /* agentctl rollback */
+    EVENT_PLAN,     /* agentctl plan */
+    EVENT_PLANNED,  /* stage has counted */
     MACHINE_EVENT_CNT
+};
+
+enum plan_state { PLAN_NONE = 0, PLAN_MAKING, PLAN_READY, PLAN_FAILED };
+
+/* The last one that was asked for (update/machine_plan.h). */
+struct machine_plan {
+    enum plan_state state;
+    struct err cause;   /* of PLAN_FAILED */
+    struct err waiting; /* why what the tag names is not installed by itself; code 0: it will be */
+    struct digest tag;
+    bool current; /* the booted slot has it */
+    bool counted; /* found is filled */
+    struct plan_found found;
 };
 
 struct machine {
@@ -69,6 +87,7 @@ struct machine {
     struct stage_progress progress;
     const struct stage_done *installed;
     struct err cause;
+    struct machine_plan plan;
     bool unconfirmed; /* the boot record could not be stored at the start */
     bool ending;      /* agentd itself is to end, once the app has */
     struct loop_timer poll_timer, health_timer, restart_timer;
@@ -83,6 +102,9 @@ int machine_confirm(struct machine *m, struct err *e);
 int machine_rollback(struct machine *m, struct err *e);
 /* Hold: keep what runs, install nothing new; kept across reboots. */
 int machine_hold(struct machine *m, bool hold, struct err *e);
+/* Begin to make a plan; what came of it is told by machine_plan(). */
+int machine_look(struct machine *m, struct err *e);
+void machine_plan(const struct machine *m, struct plan *out);
 void machine_status(struct machine *m, struct status *out);
 const char *machine_state_name(enum machine_state s);
 /* A child of agentd ended. */

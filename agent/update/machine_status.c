@@ -8,7 +8,7 @@ const char *machine_state_name(enum machine_state s)
 {
     static const char *const names[MACHINE_STATE_CNT] = {
         [MACHINE_IDLE] = "idle",           [MACHINE_POLLING] = "polling", [MACHINE_INSTALLING] = "installing",
-        [MACHINE_REBOOTING] = "rebooting", [MACHINE_TRIAL] = "trial",
+        [MACHINE_REBOOTING] = "rebooting", [MACHINE_TRIAL] = "trial",     [MACHINE_PLANNING] = "planning",
     };
 
     return names[s];

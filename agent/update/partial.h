@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "base/plan.h"
 #include "oci/image.h"
 #include "slot/tree.h"
 #include "update/feed.h"
@@ -23,6 +24,10 @@ struct partial {
     bool whole;     /* the registry sends no parts: what is left is cut out of the whole blob */
     uint32_t gap;   /* bytes that are cheaper than another request */
     uint64_t parts; /* requests that the layer took */
+    int64_t us;     /* spent while parts came */
+    /* Of a look: where to count what would be fetched. Only tables are fetched then, and none is kept. Else NULL. */
+    struct plan_cost *cost;
+    const struct oci_blob *counted; /* its table is in *cost */
     void (*tick)(void *ctx);
     void *tick_ctx;
 };

@@ -24,7 +24,7 @@
 
 struct stage {
     const struct conf *conf;
-    enum slot_id slot; /* to be written */
+    const struct stage_job *job;
     const char *place;
     char toc_path[CONF_PATH_MAX + 16];
     char active_toc[CONF_PATH_MAX + 16];
@@ -38,8 +38,9 @@ struct stage {
     struct oci_manifest manifest;
     struct oci_config config;
     struct vouched vouched;
-    uint64_t floor;         /* no signed version under this */
     uint64_t trust_version; /* of the image */
+    struct plan_found plan; /* of a look */
+    uint64_t stream_ms;     /* spent while whole layers came */
     struct stage_progress progress;
     uint64_t progress_at_ms;
     uint64_t content_max;
@@ -73,17 +74,19 @@ static void phase_enter(struct stage *s, enum stage_phase phase)
 }
 
 /* The envelope role is gone when this returns, and with it all that unsigned bytes may have done to it. */
-static int image_vouch(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
+static int image_vouch(struct stage *s, struct err *e)
 {
+    const struct stage_job *job = s->job;
     struct pump *p = &s->pump;
     int rc;
 
     if (!s->conf->trust.required) {
-        s->vouched.image = (struct oci_index_choice){.digest = *digest, .size = MANIFEST_MAX, .media = media};
+        s->vouched.image =
+            (struct oci_index_choice){.digest = job->digest, .size = MANIFEST_MAX, .media = job->media};
         return 0;
     }
     pump_init(p, STAGE_FD_BODY, STAGE_FD_ENVELOPE_RAW, STAGE_FD_ENVELOPE_ENTRIES);
-    rc = vouch_image(s->conf, p, digest, media, &s->vouched, e);
+    rc = vouch_image(s->conf, p, &job->digest, job->media, job->look, &s->vouched, e);
     close(STAGE_FD_ENVELOPE_RAW);
     close(STAGE_FD_ENVELOPE_ENTRIES);
     return rc < 0 ? err_prefix(e, "signature") : 0;
@@ -150,8 +153,8 @@ static int layer_begin(struct stage *s, uint32_t i, struct err *e)
 }
 
 /* Give each entry of the layer to `apply`. */
-static int layer_stream(struct stage *s, uint32_t i,
-                        int (*apply)(struct stage *s, struct content *c, struct err *e), struct err *e)
+static int layer_take(struct stage *s, uint32_t i,
+                      int (*apply)(struct stage *s, struct content *c, struct err *e), struct err *e)
 {
     struct frame head;
     int rc = layer_begin(s, i, e);
@@ -173,6 +176,25 @@ static int layer_stream(struct stage *s, uint32_t i,
         if (rc < 0 && content.refused)
             rc = talk_refused(&s->pump, &s->manifest.layers[i].digest, e);
         progress_tick(s);
+    }
+    return rc;
+}
+
+/* The same, or count what it would cost. */
+static int layer_stream(struct stage *s, uint32_t i,
+                        int (*apply)(struct stage *s, struct content *c, struct err *e), struct err *e)
+{
+    struct plan_cost *cost = &s->plan.cost;
+    uint64_t from_ms = board.clock->boot_ms();
+    int rc = 0;
+
+    if (s->job->look) {
+        cost->layers_whole++;
+        cost->requests++;
+        cost->download += s->manifest.layers[i].size;
+    } else {
+        rc = layer_take(s, i, apply, e);
+        s->stream_ms += board.clock->boot_ms() - from_ms;
     }
     return rc;
 }
@@ -217,13 +239,14 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
 /* What the booted slot holds may be copied. */
 static void tree_reuse(struct stage *s)
 {
-    enum slot_id active = s->slot == SLOT_A ? SLOT_B : SLOT_A;
+    enum slot_id active = s->job->slot == SLOT_A ? SLOT_B : SLOT_A;
     char root[CONF_PATH_MAX];
     struct err e;
 
     s->partial = (struct partial){.state_dir = s->conf->agent.state_dir,
                                   .tree = s->tree,
                                   .entry = &s->entry,
+                                  .cost = s->job->look ? &s->plan.cost : NULL,
                                   .tick = progress_tick,
                                   .tick_ctx = s};
     feed_init(&s->partial.feed, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES, &s->pump.bytes_total);
@@ -232,18 +255,48 @@ static void tree_reuse(struct stage *s)
         slot_tree_reuse(s->tree, root, s->active_toc);
 }
 
+/* Top down. The slot is open, for writing or for a look. */
+static int tree_layers(struct stage *s, struct err *e)
+{
+    int rc = 0;
+
+    tree_reuse(s);
+    for (uint32_t i = s->manifest.layer_cnt; rc == 0 && i-- > 0;) {
+        rc = tree_layer(s, i, e);
+        if (rc < 0)
+            err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
+    }
+    return rc;
+}
+
+static int tree_look(struct stage *s, struct err *e)
+{
+    struct plan_cost *cost = &s->plan.cost;
+    struct slot_tree_stats stats;
+    int rc = slot_tree_look(s->tree, board.tree, s->place, s->toc_path, &s->content_max, e);
+
+    if (rc == 0)
+        rc = tree_layers(s, e);
+    slot_tree_stats(s->tree, &stats);
+    slot_tree_abort(s->tree);
+    cost->files_kept = stats.found.files_kept;
+    cost->files_copied = stats.found.files_copied;
+    cost->files_fetched = stats.found.files_wanted;
+    cost->kept = stats.found.kept;
+    cost->copied = stats.found.copied;
+    cost->chunks = stats.found.chunks;
+    cost->fetched = stats.found.wanted;
+    cost->write = stats.bytes.written + stats.found.wanted;
+    return rc;
+}
+
 static int tree_install(struct stage *s, struct err *e)
 {
     int needs_cnt = 0;
     int rc = slot_tree_begin(s->tree, board.tree, s->place, s->toc_path, &s->content_max, e);
 
     if (rc == 0)
-        tree_reuse(s);
-    for (uint32_t i = s->manifest.layer_cnt; rc == 0 && i-- > 0;) {
-        rc = tree_layer(s, i, e);
-        if (rc < 0)
-            err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
-    }
+        rc = tree_layers(s, e);
     while (needs_cnt < BOARD_NEEDS_MAX && board.needs[needs_cnt])
         needs_cnt++;
     if (rc == 0) {
@@ -269,9 +322,10 @@ static int disk_apply(struct stage *s, struct content *c, struct err *e)
     return slot_disk_write(&s->disk, s->entry.node.size, c, e);
 }
 
-static int disk_install(struct stage *s, struct err *e)
+/* Top down, until one has the file. */
+static int disk_layers(struct stage *s, struct err *e)
 {
-    int rc = slot_disk_begin(&s->disk, board.disk, s->place, e);
+    int rc = 0;
 
     s->content_max = UINT64_MAX;
     for (uint32_t i = s->manifest.layer_cnt; rc == 0 && s->disk.len == 0 && i-- > 0;) {
@@ -279,6 +333,15 @@ static int disk_install(struct stage *s, struct err *e)
         if (rc < 0)
             err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
     }
+    return rc;
+}
+
+static int disk_install(struct stage *s, struct err *e)
+{
+    int rc = slot_disk_begin(&s->disk, board.disk, s->place, e);
+
+    if (rc == 0)
+        rc = disk_layers(s, e);
     if (rc == 0 && s->disk.len == 0)
         rc = err_set(e, ERR_ABSENT, "no layer has the file %s that label dev.slipway.disk names",
                      s->config.disk);
@@ -317,27 +380,48 @@ static void pump_connect(struct stage *s)
     s->pump.tick_ctx = s;
 }
 
-static int install(struct stage *s, const struct digest *digest, uint32_t media, struct err *e)
+/* Is this an image that the slot may have? */
+static int image_admit(struct stage *s, struct err *e)
 {
     int rc;
 
     phase_enter(s, STAGE_RESOLVING);
-    rc = image_vouch(s, digest, media, e);
+    rc = image_vouch(s, e);
     pump_connect(s);
     if (rc == 0)
         rc = image_resolve(s, e);
     if (rc == 0 && s->conf->trust.required)
-        rc = vouch_admit(s->conf, &s->vouched.claim, &s->manifest, s->floor, &s->trust_version, e);
+        rc = vouch_admit(s->conf, &s->vouched.claim, &s->manifest, s->job->floor, &s->trust_version, e);
     if (rc < 0)
         return rc;
     if (s->conf->slots.disk && !s->config.disk[0])
         return err_set(e, ERR_POLICY, "slots are of kind disk, but the image has no label dev.slipway.disk");
     if (!s->conf->slots.disk && s->config.disk[0])
         return err_set(e, ERR_POLICY, "image has label dev.slipway.disk, but slots are of kind tree");
-    rc = go_ask(e);
+    return 0;
+}
+
+static int install(struct stage *s, struct err *e)
+{
+    int rc = image_admit(s, e);
+
+    if (rc == 0)
+        rc = go_ask(e);
     if (rc < 0)
         return rc;
     return s->conf->slots.disk ? disk_install(s, e) : tree_install(s, e);
+}
+
+/* The same decisions by the same code, but for those that hang on a layer's stream. */
+static int look(struct stage *s, struct err *e)
+{
+    int rc = image_admit(s, e);
+
+    s->plan.cost.layers = s->manifest.layer_cnt;
+    snprintf(s->plan.version, sizeof s->plan.version, "%s", s->config.version);
+    if (rc == 0)
+        rc = s->conf->slots.disk ? disk_layers(s, e) : tree_look(s, e);
+    return rc < 0 ? rc : frame_write(STAGE_FD_REPORT, FRAME_PLAN, &s->plan, sizeof s->plan, e);
 }
 
 static void done_send(struct stage *s, struct err *e)
@@ -356,12 +440,12 @@ static void done_send(struct stage *s, struct err *e)
     done.nodes = stats.nodes;
     done.hash_kib_s = hash_engine_speed();
     done.bytes_hashed = s->pump.bytes_hashed;
+    done.fetch_ms = s->stream_ms + (uint64_t)s->partial.us / 1000;
     if (frame_write(STAGE_FD_REPORT, FRAME_DONE, &done, sizeof done, e) < 0)
         log_error("%s", e->text);
 }
 
-int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media,
-               uint64_t floor)
+int stage_main(const struct conf *conf, const struct stage_job *job)
 {
     const char *own[SLOT_CNT] = {conf->slots.a, conf->slots.b};
     struct stage *s = calloc(1, sizeof *s);
@@ -377,22 +461,23 @@ int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *
         return 1;
     }
     s->conf = conf;
-    s->floor = floor;
-    s->place = own[slot][0] ? own[slot] : board.slots[slot];
+    s->job = job;
+    s->place = own[job->slot][0] ? own[job->slot] : board.slots[job->slot];
     s->disk.fd = -1;
-    s->slot = slot;
-    snprintf(s->toc_path, sizeof s->toc_path, "%s/toc-%c", conf->agent.state_dir, 'a' + (int)slot);
+    snprintf(s->toc_path, sizeof s->toc_path, "%s/toc-%c", conf->agent.state_dir, 'a' + (int)job->slot);
     snprintf(s->active_toc, sizeof s->active_toc, "%s/toc-%c", conf->agent.state_dir,
-             slot == SLOT_A ? 'b' : 'a');
+             job->slot == SLOT_A ? 'b' : 'a');
     rc = sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e);
     if (rc == 0)
-        rc = install(s, digest, media, &e);
-    progress_send(s); /* counts to keep, of a failure too */
+        rc = job->look ? look(s, &e) : install(s, &e);
+    if (!job->look)
+        progress_send(s); /* counts to keep, of a failure too */
     if (rc < 0) {
         if (frame_write_err(STAGE_FD_REPORT, &e, &sent) < 0)
             log_error("%s", e.text);
         return 1;
     }
-    done_send(s, &e);
+    if (!job->look)
+        done_send(s, &e);
     return 0;
 }

@@ -52,12 +52,20 @@ struct stage_done {         /* FRAME_DONE: the slot holds the image, was read ba
     uint32_t nodes;
     uint32_t hash_kib_s;   /* of stage's engine, as measured at its start */
     uint64_t bytes_hashed; /* by stage and decode together */
+    uint64_t fetch_ms;     /* spent while layers came */
 };
 
-/* Role main of stage: install the image whose tag resolved to `digest` into `slot`, unless its signed version is under
- * `floor`. Before the first write it says FRAME_READY and waits for FRAME_GO. */
-int stage_main(const struct conf *conf, enum slot_id slot, const struct digest *digest, uint32_t media,
-               uint64_t floor);
+struct stage_job {
+    enum slot_id slot;    /* to be written */
+    struct digest digest; /* what the tag resolved to */
+    uint32_t media;       /* enum oci_media */
+    uint64_t floor;       /* no signed version under this */
+    bool look;            /* find out what it would take, and change nothing */
+};
+
+/* Role main of stage: install an image. Before the first write it says FRAME_READY and waits for FRAME_GO; of a look, it
+ * says FRAME_PLAN and ends. */
+int stage_main(const struct conf *conf, const struct stage_job *job);
 /* Role main of decode, and of envelope: serve jobs until DECODE_FD_RAW ends. */
 int decode_main(uint32_t uid, bool envelope);
 

@@ -33,6 +33,7 @@ struct state {
     uint32_t held;                     /* 1: no new version until a person releases it */
     uint32_t peak_kib[STATE_ROLE_MAX]; /* struct worker's, as of the last install */
     uint64_t slot_bytes_kept, slot_bytes_read;
+    uint64_t fetch_bytes_s; /* pace of the last download that was long enough to tell; 0: none was */
 };
 
 enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD };

@@ -19,9 +19,9 @@ struct vouched {
 };
 
 /* `tag`, an index or a manifest by its `media`, is what the tag is said to name. When an index is not signed, its
- * manifest for this board may be. Takes a newer signed root, which is kept in the state. */
+ * manifest for this board may be. Takes a newer signed root, which is kept in the state, unless this is only a `look`. */
 int vouch_image(const struct conf *conf, struct pump *pump, const struct digest *tag, uint32_t media,
-                struct vouched *out, struct err *e);
+                bool look, struct vouched *out, struct err *e);
 
 /* The last word, when the manifest has been read, too: a version that is not under `floor`, and the right repository.
  * What the signature does not say, annotations of the signed manifest may. *version: what the floor will be once this

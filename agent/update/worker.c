@@ -38,6 +38,7 @@ static const struct {
 static union {
     struct stage_progress progress;
     struct fetch_resolved resolved;
+    struct plan_found plan;
     struct stage_done done;
 } report;
 
@@ -231,6 +232,8 @@ static void owner_tell(struct worker *w)
     w->end = WORKER_TOLD;
     if (end == WORKER_RESOLVED)
         w->owner.resolved(w->owner.ctx, &report.resolved);
+    else if (end == WORKER_PLANNED)
+        w->owner.planned(w->owner.ctx, &report.plan);
     else if (end == WORKER_DONE)
         w->owner.done(w->owner.ctx, &report.done);
     else if (end == WORKER_FAILED)
@@ -265,6 +268,11 @@ static int report_handle(struct worker *w, struct err *e)
     case FRAME_READY:
         rc = w->owner.ready(w->owner.ctx, e);
         return rc < 0 ? rc : frame_write(w->report_fd, FRAME_GO, NULL, 0, e);
+    case FRAME_PLAN:
+        rc = frame_read_fixed(w->report_fd, &head, &report.plan, sizeof report.plan, e);
+        if (rc == 0)
+            worker_end(w, WORKER_PLANNED);
+        return rc;
     case FRAME_DONE:
         rc = frame_read_fixed(w->report_fd, &head, &report.done, sizeof report.done, e);
         if (rc == 0)
@@ -350,8 +358,7 @@ static int socket_open(int *ends, struct err *e)
     return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ? err_errno(e, "socket") : 0;
 }
 
-int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
-                  bool trust, uint64_t floor, struct err *e)
+int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, struct err *e)
 {
     enum { REQUEST, BODY, RAW, ENTRIES, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
@@ -359,9 +366,9 @@ int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *dige
     char *fetch[] = {"slipway", "fetch", "-c", conf, "-t", time_text, NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
     char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
-    char *stage[] = {"slipway", "stage",     "-c", conf,       "-s", slot == SLOT_A ? "A" : "B",
-                     "-d",      digest_text, "-m", media_text, "-f", floor_text,
-                     NULL};
+    char *stage[] = {
+        "slipway",   "stage", "-c",       conf, "-s",       job->slot == SLOT_A ? "A" : "B", "-d",
+        digest_text, "-m",    media_text, "-f", floor_text, job->look ? "-l" : NULL,         NULL};
     int p[PIPE_CNT][2], back[2];
     int rc = pipes_open(p, PIPE_CNT, e);
 
@@ -372,10 +379,10 @@ int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *dige
         pipes_close(p, PIPE_CNT);
         return rc;
     }
-    digest_format(digest, digest_text);
-    snprintf(media_text, sizeof media_text, "%u", media);
+    digest_format(&job->digest, digest_text);
+    snprintf(media_text, sizeof media_text, "%u", job->media);
     snprintf(time_text, sizeof time_text, "%" PRId64, w->time_floor_s);
-    snprintf(floor_text, sizeof floor_text, "%" PRIu64, floor);
+    snprintf(floor_text, sizeof floor_text, "%" PRIu64, job->floor);
     rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, fetch, e);
     if (rc == 0)
         rc = role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1]}, 2, decode, e);

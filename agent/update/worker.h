@@ -13,16 +13,17 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/loop.h"
+#include "base/plan.h"
 #include "hal/bootrec.h"
 #include "oci/fetch.h"
 #include "update/stage.h"
 
 /* WORKER_TOLD: the owner knows, or there never was a worker. */
-enum worker_end { WORKER_TOLD = 0, WORKER_RUNS, WORKER_RESOLVED, WORKER_DONE, WORKER_FAILED };
+enum worker_end { WORKER_TOLD = 0, WORKER_RUNS, WORKER_RESOLVED, WORKER_PLANNED, WORKER_DONE, WORKER_FAILED };
 
 enum worker_role { WORKER_FETCH = 0, WORKER_STAGE, WORKER_DECODE, WORKER_ENVELOPE, WORKER_ROLE_CNT };
 
-/* What the owner is told. Every worker that was started and not cancelled ends in exactly one of the last three, told
+/* What the owner is told. Every worker that was started and not cancelled ends in exactly one of the last four, told
  * when its last process is gone: from then on nobody writes to the slot, and its peaks are known. */
 struct worker_owner {
     void *ctx;
@@ -30,6 +31,7 @@ struct worker_owner {
     /* The image may be installed: mark the slot, which will be written from now on. An error ends the worker. */
     int (*ready)(void *ctx, struct err *e);
     void (*resolved)(void *ctx, const struct fetch_resolved *r);
+    void (*planned)(void *ctx, const struct plan_found *p);
     void (*done)(void *ctx, const struct stage_done *d);
     void (*failed)(void *ctx, const struct err *cause);
 };
@@ -56,9 +58,8 @@ void worker_init(struct worker *w, struct loop *loop, const char *conf_path,
                  const struct worker_owner *owner);
 bool worker_busy(const struct worker *w);
 int worker_poll(struct worker *w, struct err *e);
-/* `trust`: signatures are required. `floor`: no version under it is taken. */
-int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
-                  bool trust, uint64_t floor, struct err *e);
+/* `trust`: signatures are required. With job->look it ends in `planned`, and never asks whether it is `ready`. */
+int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, struct err *e);
 /* End it without telling the owner. */
 void worker_cancel(struct worker *w);
 /* A child of agentd ended, its peak resident size as wait4(2) gives it; true when it was the worker's. */

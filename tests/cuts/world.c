@@ -170,12 +170,11 @@ int worker_poll(struct worker *w, struct err *e)
     return 0;
 }
 
-int worker_deploy(struct worker *w, enum slot_id slot, const struct digest *digest, uint32_t media,
-                  bool trust, uint64_t floor, struct err *e)
+int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, struct err *e)
 {
-    (void)media, (void)trust, (void)floor, (void)e;
-    own.deploying = *digest;
-    own.deploy_slot = slot;
+    (void)trust, (void)e;
+    own.deploying = job->digest;
+    own.deploy_slot = job->slot;
     loop_timer_set(w->loop, &own.worker_timer, 100);
     return 0;
 }
