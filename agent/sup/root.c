@@ -134,15 +134,26 @@ static int outside_take(const struct jail *j, const struct app_spec *spec, struc
 
 /* --- inside -------------------------------------------------------------------------------------------------------- */
 
-/* The tree becomes "/". Any directory does as its mount point, since nothing outside sees it; "/proc" is always there. */
-static int root_swap(const char *root, struct err *e)
+/* The tree is entered. Any directory does as its mount point, since nothing outside sees it; "/proc" is always there.
+ * It does not become "/" of the mount namespace yet: the old root would lie on top of it, and a symlink of the image that
+ * has ".." in it would lead there. */
+static int root_enter(const char *root, struct err *e)
 {
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount(root, "/proc", NULL, MS_BIND, NULL))
         return err_errno(e, "mount %s", root);
     if (mount(NULL, "/proc", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV, NULL))
         return err_errno(e, "read-only root");
-    /* The old root lies on top of the new one until root_forget(). */
-    return chdir("/proc") || syscall(SYS_pivot_root, ".", ".") ? err_errno(e, "pivot_root") : 0;
+    return chdir("/proc") || chroot(".") ? err_errno(e, "new root") : 0;
+}
+
+/* It becomes "/", and what was outside is gone. No path of the image is looked up between the two. */
+static int root_swap(int old, struct err *e)
+{
+    if (fchdir(old) || chroot(".") || chdir("/proc") || syscall(SYS_pivot_root, ".", ".") || fchdir(old) ||
+        umount2(".", MNT_DETACH) || chdir("/"))
+        return err_errno(e, "pivot_root");
+    close(old);
+    return 0;
 }
 
 static int folders_make(const char *path)
@@ -335,14 +346,6 @@ static int files_mount(const struct outside *o, struct err *e)
     return rc;
 }
 
-static int root_forget(int old, struct err *e)
-{
-    if (fchdir(old) || umount2(".", MNT_DETACH) || chdir("/"))
-        return err_errno(e, "old root");
-    close(old);
-    return 0;
-}
-
 static int loopback_up(struct err *e)
 {
     struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP};
@@ -358,8 +361,8 @@ int root_build(const struct jail *j, const struct app_spec *spec, const char *ro
 {
     struct outside o = {.resolv = -1, .notify = -1};
 
-    if (outside_take(j, spec, &o, e) || root_swap(root, e) || system_mount(j, e) || devices_make(j, &o, e) ||
-        proc_mask(e) || volumes_mount(&o, e) || files_mount(&o, e) || root_forget(o.root, e))
+    if (outside_take(j, spec, &o, e) || root_enter(root, e) || system_mount(j, e) || devices_make(j, &o, e) ||
+        proc_mask(e) || volumes_mount(&o, e) || files_mount(&o, e) || root_swap(o.root, e))
         return e->code;
     umask(022);
     return j->namespaces & CLONE_NEWNET ? loopback_up(e) : 0;

@@ -193,6 +193,35 @@ static void the_network_is_none(void **state)
     assert_prints("grep -c : /proc/net/dev; cat /sys/class/net/lo/operstate", "1\nunknown\n");
 }
 
+/* The agent makes the file to which the link leads, when it can: inside. */
+static void links_of_the_image_do_not_lead_outside(void **state)
+{
+    static const char *const folders[] = {"", "/proc", "/dev", "/etc"};
+    char root[48], path[64], target[64], made[48];
+    const struct child_plan plan = {.spec = &spec, .root = root, .jail = &jail};
+    pid_t pid;
+    int out;
+
+    (void)state;
+    snprintf(root, sizeof root, "%s/root", dir);
+    snprintf(made, sizeof made, "%s/made", dir);
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        snprintf(path, sizeof path, "%s%s", root, folders[i]);
+        assert_return_code(mkdir(path, 0755), errno);
+    }
+    snprintf(path, sizeof path, "%s/etc/resolv.conf", root);
+    snprintf(target, sizeof target, "..%s", made);
+    assert_return_code(symlink(target, path), errno);
+    text_add("/nothing");
+    spec.arg_cnt = 1;
+    spec.cwd[0] = '/';
+    assert_int_not_equal(child_start(&plan, &pid, &out, &err), 0);
+    assert_non_null(strstr(err.text, "nothing")); /* as far as its start */
+    if (pid)
+        waitpid(pid, NULL, 0);
+    assert_int_equal(access(made, F_OK), -1);
+}
+
 static void resolv_conf_is_the_boards(void **state)
 {
     char want[4096] = "";
@@ -308,6 +337,7 @@ int main(void)
         TEST(a_volume_lasts),
         TEST(the_network_is_none),
         TEST(resolv_conf_is_the_boards),
+        TEST(links_of_the_image_do_not_lead_outside),
         TEST(capabilities_are_few),
         TEST(system_calls_are_filtered),
         TEST(resources_are_limited),
