@@ -116,6 +116,7 @@ class SimDevice(Device):
 
     family = "sim"
     pause = 0.05
+    fence = ()  # words before the agent's command: what a test puts around it
 
     def __init__(self, registry, reference, /, folder=None, program=None, environment=None, keys=(), **sections):
         self.keep = folder is not None
@@ -134,9 +135,10 @@ class SimDevice(Device):
 
     def start(self):
         with open(self.dir / "agentd.log", "ab") as log:
-            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", self.program, "agentd", "-c", self.conf],
+            self.process = subprocess.Popen([*self.fence, "env", "-C", self.dir, "setpriv", "--pdeathsig", "KILL",
+                                             self.program, "agentd", "-c", self.conf],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
-                                            cwd=self.dir, start_new_session=True)
+                                            start_new_session=True)
 
     def power_cut(self):
         """All processes of the agent at once: an app has a session of its own and ends with its parent."""

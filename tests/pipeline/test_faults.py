@@ -18,8 +18,8 @@ import pytest
 
 from certificates import make_certificates
 from device import SimDevice, slot
-from front import (INDEX, MANIFEST, Front, Image, boot_environment, descriptor, digest_of, put_manifest, tar_of,
-                   tree_of)
+from fence import spared
+from front import INDEX, MANIFEST, Front, Image, boot_environment, descriptor, digest_of, put_manifest, tar_of
 from images import make_registry
 
 REPOSITORY, TAG = "fleet/web", "stable"
@@ -337,9 +337,10 @@ def fail(device, case):
     """Have the device try, and see that nothing came of it. Returns the chain."""
     before = device.status()
     booted = before["booted"]
-    tree, environment = tree_of(device.slot(booted)), boot_environment(device)
-    device.order("update")
-    status = device.wait(lambda s: s["update"]["state"] == "idle", 60, "the end of the attempt")
+    environment = boot_environment(device)
+    with spared(device, device.slot(other(booted)).name, "bootenv"):
+        device.order("update")
+        status = device.wait(lambda s: s["update"]["state"] == "idle", 60, "the end of the attempt")
 
     if case.poll:
         chain = status["update"]["detail"]
@@ -355,7 +356,7 @@ def fail(device, case):
         assert code == 5 and solid(chain) in solid(why), why
         check_other_slot(device, before, status, chain.startswith("layer"), environment)
     assert "\n" not in chain and len(chain) < LINE_MAX
-    assert status["booted"] == booted and tree_of(device.slot(booted)) == tree
+    assert status["booted"] == booted
     return chain
 
 
@@ -423,6 +424,7 @@ def test_a_process_dies(device, front, role):
 
 def test_slot_is_full(front):
     with new_device(front) as device:
+        device.fence = ()  # behind which there is no mount of later
         place = device.slot("B")
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", place], check=True)
         try:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from device import SimDevice
+from fence import spared
 from images import make_registry
 from layouts import CODECS, Layout
 from tars import END, block, info, tar_of
@@ -122,7 +123,9 @@ def install(layers, registry, folder):
     registry.upload(Layout(folder / "layout", layers, CODECS["tar"], config).source, REFERENCE)
     with SimDevice(registry, REFERENCE, folder=folder / "device") as device:
         device.start()
-        return device.wait_installed(), content(device.slot("B"))
+        device.wait(lambda status: True)
+        with spared(device, "slot-b", "bootenv", "booted"):
+            return device.wait_installed(), content(device.slot("B"))
 
 
 @pytest.mark.parametrize("what", TAKEN)

@@ -13,6 +13,7 @@ import pytest
 
 import factory
 from device import SimDevice, slot
+from fence import spared
 from factory import BUNDLE, Factory, Key, SIGNATURE, SIMPLE, image, sha256
 from images import make_registry
 from relink import relink
@@ -61,28 +62,18 @@ class Board(SimDevice):
         self.wait_version(version, 20)
 
     def refuses(self, cause, *words):
-        """The update fails for this cause, with these words in the chain, and nothing has been touched."""
-        before = self.trees()
-        self.ask()
-        status = self.wait(lambda s: s["update"]["state"] == "idle" and s["last_failure"] and
-                           cause == s["last_failure"]["cause"] and all(w in s["last_failure"]["text"] for w in words),
-                           4, f"a refusal for {cause}, {words}")
+        """The update fails for this cause, with these words in the chain, and nothing has been touched: both slots and
+        the boot record are as they were."""
+        with spared(self):
+            self.ask()
+            status = self.wait(lambda s: s["update"]["state"] == "idle" and s["last_failure"] and
+                               cause == s["last_failure"]["cause"] and all(w in s["last_failure"]["text"] for w in words),
+                               4, f"a refusal for {cause}, {words}")
         failure = status["last_failure"]
         assert (failure["event"], failure["cause"]) == ("install", cause), failure
         for word in words:
             assert word in failure["text"], failure["text"]
-        assert self.trees() == before, "something was written"
         return failure["text"]
-
-    def trees(self):
-        """Everything the board has, but for the records of the agent: names, kinds, sizes, contents, boot record."""
-        found = {}
-        for path in sorted(self.dir.rglob("*")):
-            name = str(path.relative_to(self.dir))
-            if name.startswith("state/") or name in ("agentd.log", "agentd.sock"):
-                continue
-            found[name] = (path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
-        return found
 
 
 def files(version):
@@ -294,8 +285,9 @@ def test_flipped_bit_in(what, works, keys, registry):
     flip_stored(registry, digest, at)
     with Board(works, [keys["a"]]) as board:
         if what == "layer":
-            board.ask()
-            status = board.wait(lambda s: s["last_failure"])
+            with spared(board, "slot-b", "bootenv"):
+                board.ask()
+                status = board.wait(lambda s: s["last_failure"])
             assert status["last_failure"]["cause"] == "digest" and "layer 1 of 1" in status["last_failure"]["text"]
             assert status["booted"] == "A" and slot(status, "B")["tries_left"] == 0, "it was armed"
             return
@@ -465,12 +457,11 @@ def test_brake(works, keys):
     brake = f"slipway brake\nrepository {works.repository}\nreason do not go on\n"
     with Board(works, [keys["a"]], threshold=1) as board:
         works.notice("stable.brake", brake, keys["a"])
-        before = board.trees()
-        board.agentctl("update")
-        status = board.wait(lambda s: "brake" in s["update"]["detail"], 20)
+        with spared(board):
+            board.agentctl("update")
+            status = board.wait(lambda s: "brake" in s["update"]["detail"], 20)
         assert "do not go on" in status["update"]["detail"]
         assert status["last_failure"] is None, "to be held is no failure"
-        assert board.trees() == before
 
         works.notice("stable.brake", brake, keys["b"])  # a stranger's
         board.installs("v1")
@@ -515,3 +506,34 @@ def test_an_agent_that_does_not_verify_is_caught(works, keys, tmp_path, gullible
     works.sign(push(works), Key(tmp_path, "stranger"), version=1)
     with Board(works, [keys["a"]], program=gullible) as board:
         board.installs("v1")
+
+
+@pytest.fixture(name="intruder", scope="module")
+def fixture_intruder(tmp_path_factory):
+    """The agent with a stage that writes to the machine and to the active slot before it judges."""
+    return relink(tmp_path_factory.mktemp("intruder"), "agent/trust/judge.c", "trust_judge_begin", r"""
+        #include <fcntl.h>
+        #include <stdlib.h>
+        #include <unistd.h>
+        #include "trust/judge.h"
+        void judge_begin_really(struct trust_judge *j, struct trust_keys *keys, const struct digest *subject);
+        void trust_judge_begin(struct trust_judge *j, struct trust_keys *keys, const struct digest *subject)
+        {
+            if (chdir(getenv("SLIPWAY_SIM_DIR")) == 0)
+                close(open("slot-a/intruder", O_CREAT | O_WRONLY, 0644));
+            close(open("/etc/slipway-intruder", O_CREAT | O_WRONLY, 0644));
+            judge_begin_really(j, keys, subject);
+        }
+        """, original="judge_begin_really")
+
+
+def test_an_agent_that_writes_elsewhere_is_caught(works, keys, intruder, around):
+    before = around.changes()
+    push(works)
+    with Board(works, [keys["a"]], program=intruder) as board:
+        with pytest.raises(AssertionError, match="written to: slot-a.*intruder"):
+            board.refuses("unsigned")
+    found = [path for path in around.changes() if path not in before]
+    assert found == ["/etc/slipway-intruder"]
+    assert not pathlib.Path("/etc/slipway-intruder").exists(), "behind the fence only"
+    around.forget(*found)
