@@ -1,5 +1,5 @@
 /* The history: the newest HISTORY_MAX events of a board, kept as one record, for `agentctl history`. Every entry costs
- * one write of the record (8 KiB), so only what changed the board goes in: no polls, no starts.
+ * one save of the record (8 KiB, twice), so only what changed the board goes in: no polls, no starts.
  */
 #ifndef SLIPWAY_UPDATE_HISTORY_H
 #define SLIPWAY_UPDATE_HISTORY_H
