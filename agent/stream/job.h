@@ -37,8 +37,7 @@ struct job {
 };
 
 struct job_end {
-    uint64_t tar_len;    /* bytes of the tar, all of which went through the diff_id */
-    uint32_t hash_kib_s; /* speed of decode's hash engine, as measured at its start */
+    uint64_t tar_len; /* bytes of the tar, all of which went through the diff_id */
 };
 
 #endif

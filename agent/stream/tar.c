@@ -308,7 +308,6 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
         rc = rest_drain(t, e);
     archive_read_free(a);
     end->tar_len = t->diff_id.len;
-    end->hash_kib_s = hash_engine_speed();
     hash_end(&t->diff_id, &got);
     return rc < 0 ? rc : diff_id_check(t, &got, e);
 }
