@@ -61,6 +61,17 @@ enum verdict digest_compare(const struct digest *a, const struct digest *b)
     return memcmp(a->b, b->b, DIGEST_LEN) == 0 ? VERDICT_MATCH : VERDICT_MISMATCH;
 }
 
+int digest_check(const char *what, const struct digest *want, const struct digest *got, struct err *e)
+{
+    char want_text[DIGEST_TEXT_LEN], got_text[DIGEST_TEXT_LEN];
+
+    if (digest_compare(want, got) == VERDICT_MATCH)
+        return 0;
+    digest_format(want, want_text);
+    digest_format(got, got_text);
+    return err_set(e, ERR_DIGEST, "%s mismatch: want %s, got %s", what, want_text, got_text);
+}
+
 bool digest_is_zero(const struct digest *d)
 {
     static const struct digest zero;

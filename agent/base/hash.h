@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
+
 #define DIGEST_LEN 32
 #define DIGEST_TEXT_LEN 72 /* "sha256:" + 64, with the NUL */
 
@@ -28,6 +30,8 @@ enum verdict {
 bool digest_parse(const char *text, size_t len, struct digest *out);
 void digest_format(const struct digest *d, char out[DIGEST_TEXT_LEN]);
 enum verdict digest_compare(const struct digest *a, const struct digest *b);
+/* ERR_DIGEST, with both in the text, unless `got` is `want`. `what`: which of an object's digests this is. */
+int digest_check(const char *what, const struct digest *want, const struct digest *got, struct err *e);
 bool digest_is_zero(const struct digest *d);
 
 struct hash {

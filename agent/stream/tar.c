@@ -267,17 +267,6 @@ static int rest_drain(struct tar *t, struct err *e)
     return (int)n;
 }
 
-static int diff_id_check(struct tar *t, const struct digest *got, struct err *e)
-{
-    char want_text[DIGEST_TEXT_LEN], got_text[DIGEST_TEXT_LEN];
-
-    if (digest_compare(&t->job->diff_id, got) == VERDICT_MATCH)
-        return 0;
-    digest_format(&t->job->diff_id, want_text);
-    digest_format(got, got_text);
-    return err_set(e, ERR_DIGEST, "diff_id mismatch: want %s, got %s", want_text, got_text);
-}
-
 int tar_stream(struct tar *t, const struct job *job, const struct source *blob, int out_fd,
                struct job_end *end, struct err *e)
 {
@@ -309,5 +298,5 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
     archive_read_free(a);
     end->tar_len = t->diff_id.len;
     hash_end(&t->diff_id, &got);
-    return rc < 0 ? rc : diff_id_check(t, &got, e);
+    return rc < 0 ? rc : digest_check("diff_id", &job->diff_id, &got, e);
 }

@@ -84,17 +84,12 @@ static int table_open(struct partial *p)
 static int table_fetch(struct partial *p, int fd, struct err *e)
 {
     const struct oci_toc *t = &p->blob->toc;
-    char want[DIGEST_TEXT_LEN], text[DIGEST_TEXT_LEN];
     struct digest got;
     int rc = request_send(p, t->offset, t->offset + t->len, false, e);
 
     if (rc == 0)
         rc = feed_body_to_file(&p->feed, fd, t->len, &got, e);
-    if (rc < 0 || digest_compare(&got, &t->digest) == VERDICT_MATCH)
-        return rc;
-    digest_format(&t->digest, want);
-    digest_format(&got, text);
-    return err_set(e, ERR_DIGEST, "digest mismatch: want %s, got %s", want, text);
+    return rc < 0 ? rc : digest_check("digest", &t->digest, &got, e);
 }
 
 /* For this look only: it has no name. */

@@ -200,8 +200,6 @@ static int entries_discard(struct pump *p, struct err *e)
 
 int pump_finish(struct pump *p, const struct digest *want, struct err *e)
 {
-    char want_text[DIGEST_TEXT_LEN], got_text[DIGEST_TEXT_LEN];
-
     p->said_at = p->said_len = 0;
     while (p->state != PUMP_DONE) {
         int rc = pump_step(p, e);
@@ -213,9 +211,5 @@ int pump_finish(struct pump *p, const struct digest *want, struct err *e)
     }
     p->state = PUMP_IDLE;
     p->bytes_hashed += p->hash.len;
-    if (!want || digest_compare(want, &p->got) == VERDICT_MATCH)
-        return 0;
-    digest_format(want, want_text);
-    digest_format(&p->got, got_text);
-    return err_set(e, ERR_DIGEST, "digest mismatch: want %s, got %s", want_text, got_text);
+    return want ? digest_check("digest", want, &p->got, e) : 0;
 }
