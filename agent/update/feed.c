@@ -4,11 +4,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/io.h"
 #include "oci/fetch.h"
 #include "stream/frame.h"
+
+#define FEED_PIECE 65536u
 
 /* The next bytes of the body. Returns 1, 0 at its end, or fetch's error. */
 static int body_head(struct feed *f, struct err *e)
@@ -114,11 +115,13 @@ static int feed_move(struct feed *f, short room, short come, struct err *e)
 }
 
 /* Wait until decode has something to say. */
-static int feed_wait(struct feed *f, struct err *e)
+static int feed_wait(struct said *s, struct err *e)
 {
+    struct feed *f = (struct feed *)s;
+
     for (;;) {
         bool full = false;
-        struct pollfd set[3] = {{.fd = f->entries_fd, .events = POLLIN},
+        struct pollfd set[3] = {{.fd = f->said.fd, .events = POLLIN},
                                 {.fd = f->job ? f->raw_fd : -1, .events = POLLOUT},
                                 {.fd = f->job && f->file_fd < 0 ? f->body_fd : -1, .events = POLLIN}};
 
@@ -142,51 +145,14 @@ static int feed_wait(struct feed *f, struct err *e)
     }
 }
 
-static int said_fill(struct feed *f, struct err *e)
-{
-    ssize_t n;
-    int rc = feed_wait(f, e);
-
-    if (rc < 0)
-        return rc;
-    n = IO_RETRY(read(f->entries_fd, f->said, sizeof f->said));
-    if (n < 0)
-        return err_errno(e, "decode");
-    if (n == 0)
-        return err_set(e, ERR_PEER, "decode ended without a word");
-    f->said_at = 0;
-    f->said_len = (uint32_t)n;
-    return 0;
-}
-
-static int feed_read(struct entry_pipe *pipe, void *buf, uint32_t len, struct err *e)
-{
-    struct feed *f = (struct feed *)pipe;
-    uint8_t *at = buf;
-
-    while (len > 0) {
-        int rc = f->said_at < f->said_len ? 0 : said_fill(f, e);
-        uint32_t n = f->said_len - f->said_at < len ? f->said_len - f->said_at : len;
-
-        if (rc < 0)
-            return rc;
-        memcpy(at, f->said + f->said_at, n);
-        f->said_at += n;
-        at += n;
-        len -= n;
-    }
-    return 0;
-}
-
 void feed_init(struct feed *f, int body_fd, int raw_fd, int entries_fd, uint64_t *bytes)
 {
-    /* No move(): all content that comes this way is hashed, and so comes into memory. */
-    *f = (struct feed){.entries.read = feed_read,
-                       .body_fd = body_fd,
-                       .raw_fd = raw_fd,
-                       .entries_fd = entries_fd,
-                       .file_fd = -1,
-                       .bytes = bytes};
+    memset(f, 0, sizeof *f);
+    said_init(&f->said, entries_fd, feed_wait);
+    f->body_fd = body_fd;
+    f->raw_fd = raw_fd;
+    f->file_fd = -1;
+    f->bytes = bytes;
 }
 
 static int job_begin(struct feed *f, const struct job *job, int file_fd, uint64_t skip, struct err *e)

@@ -8,22 +8,18 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "stream/entry.h"
 #include "stream/job.h"
-
-#define FEED_PIECE 65536u
+#include "update/said.h"
 
 struct feed {
-    struct entry_pipe entries; /* first: the slot code is handed &feed->entries */
-    int body_fd, raw_fd, entries_fd;
-    int file_fd;                /* where the job's bytes come from; -1: from the body */
-    uint64_t skip, take;        /* bytes to drop, and then to hand on, until the job has all of its own */
-    bool job;                   /* the end of the job's bytes was not told yet */
-    uint32_t raw_left;          /* of the present FRAME_RAW */
-    uint32_t body_left;         /* of the present FRAME_BODY */
-    uint64_t *bytes;            /* counts what came of bodies */
-    uint32_t said_at, said_len; /* of said[]: what of it is still to be read */
-    uint8_t said[FEED_PIECE];   /* by decode */
+    struct said said; /* by decode; first, for its wait() */
+    int body_fd, raw_fd;
+    int file_fd;         /* where the job's bytes come from; -1: from the body */
+    uint64_t skip, take; /* bytes to drop, and then to hand on, until the job has all of its own */
+    bool job;            /* the end of the job's bytes was not told yet */
+    uint32_t raw_left;   /* of the present FRAME_RAW */
+    uint32_t body_left;  /* of the present FRAME_BODY */
+    uint64_t *bytes;     /* counts what came of bodies */
 };
 
 void feed_init(struct feed *f, int body_fd, int raw_fd, int entries_fd, uint64_t *bytes);

@@ -172,12 +172,12 @@ static int fixed_read(struct partial *p, const struct frame *head, void *out, ui
 {
     if (head->len != len)
         return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
-    return p->feed.entries.read(&p->feed.entries, out, len, e);
+    return p->feed.said.pipe.read(&p->feed.said.pipe, out, len, e);
 }
 
 static int head_read(struct partial *p, struct frame *head, struct err *e)
 {
-    int rc = p->feed.entries.read(&p->feed.entries, head, sizeof *head, e);
+    int rc = p->feed.said.pipe.read(&p->feed.said.pipe, head, sizeof *head, e);
 
     return rc < 0 ? rc : frame_check_head(head, e);
 }
@@ -212,8 +212,8 @@ static int place_read(struct partial *p, struct entry_place *place, struct err *
 static int entry_apply(struct partial *p, const struct frame *head, struct err *e)
 {
     struct entry_place place = {0};
-    struct content c = {.pipe = &p->feed.entries, .place = &place};
-    int rc = entry_read(&p->feed.entries, head, p->entry, e);
+    struct content c = {.pipe = &p->feed.said.pipe, .place = &place};
+    int rc = entry_read(&p->feed.said.pipe, head, p->entry, e);
 
     if (rc == 0 && p->entry->type == ENTRY_NODE && p->entry->node.type == NODE_FILE) {
         c.left = p->entry->node.size;
@@ -273,7 +273,7 @@ static int piece_take(struct partial *p, const struct slot_piece *piece, uint64_
                             .codec = p->blob->codec,
                             .size = piece->end - piece->offset,
                             .content_max = piece->len};
-    struct content c = {.pipe = &p->feed.entries, .left = piece->len};
+    struct content c = {.pipe = &p->feed.said.pipe, .left = piece->len};
     struct job_end end;
     struct frame head;
     int rc = feed_body_job(&p->feed, &job, piece->offset - at, e);

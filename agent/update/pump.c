@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/io.h"
 #include "oci/fetch.h"
@@ -78,7 +77,7 @@ static int pump_step(struct pump *p, struct err *e)
 {
     bool moving = p->state == PUMP_HEAD || p->state == PUMP_PAYLOAD;
     struct pollfd set[2] = {
-        {.fd = p->entries_fd, .events = POLLIN},
+        {.fd = p->said.fd, .events = POLLIN},
         {.fd = moving ? (p->raw_full ? p->raw_fd : p->body_fd) : -1,
          .events = p->raw_full ? POLLOUT : POLLIN},
     };
@@ -104,81 +103,22 @@ static int pump_step(struct pump *p, struct err *e)
     return set[0].revents ? 1 : 0;
 }
 
-static int pump_wait(struct pump *p, struct err *e)
+static int pump_wait(struct said *s, struct err *e)
 {
     int rc;
 
     do
-        rc = pump_step(p, e);
+        rc = pump_step((struct pump *)s, e);
     while (rc == 0);
-    return rc;
-}
-
-/* Have something in said[]. */
-static int said_fill(struct pump *p, struct err *e)
-{
-    ssize_t n;
-    int rc;
-
-    if (p->said_at < p->said_len)
-        return 0;
-    rc = pump_wait(p, e);
-    if (rc < 0)
-        return rc;
-    n = IO_RETRY(read(p->entries_fd, p->said, sizeof p->said));
-    if (n < 0)
-        return err_errno(e, "decode");
-    if (n == 0)
-        return err_set(e, ERR_PEER, "decode ended without a word");
-    p->said_at = 0;
-    p->said_len = (uint32_t)n;
-    return 0;
-}
-
-static int pump_read(struct entry_pipe *pipe, void *buf, uint32_t len, struct err *e)
-{
-    struct pump *p = (struct pump *)pipe;
-    uint8_t *at = buf;
-
-    while (len > 0) {
-        int rc = said_fill(p, e);
-        uint32_t n = p->said_len - p->said_at < len ? p->said_len - p->said_at : len;
-
-        if (rc < 0)
-            return rc;
-        memcpy(at, p->said + p->said_at, n);
-        p->said_at += n;
-        at += n;
-        len -= n;
-    }
-    return 0;
-}
-
-static int64_t pump_move(struct entry_pipe *pipe, int fd, uint64_t len, struct err *e)
-{
-    struct pump *p = (struct pump *)pipe;
-    int rc = said_fill(p, e);
-    ssize_t n;
-
-    if (rc < 0)
-        return rc;
-    if (len > p->said_len - p->said_at)
-        len = p->said_len - p->said_at;
-    n = IO_RETRY(write(fd, p->said + p->said_at, len));
-    if (n < 0)
-        return err_errno(e, "write");
-    p->said_at += (uint32_t)n;
-    return n;
+    return rc < 0 ? rc : 0;
 }
 
 void pump_init(struct pump *p, int body_fd, int raw_fd, int entries_fd)
 {
     memset(p, 0, sizeof *p);
-    p->entries.read = pump_read;
-    p->entries.move = pump_move;
+    said_init(&p->said, entries_fd, pump_wait);
     p->body_fd = body_fd;
     p->raw_fd = raw_fd;
-    p->entries_fd = entries_fd;
 }
 
 void pump_begin(struct pump *p, uint64_t size_max)
@@ -189,26 +129,17 @@ void pump_begin(struct pump *p, uint64_t size_max)
     hash_begin(&p->hash);
 }
 
-static int entries_discard(struct pump *p, struct err *e)
-{
-    ssize_t n = IO_RETRY(read(p->entries_fd, p->piece, sizeof p->piece));
-
-    if (n <= 0)
-        return err_set(e, ERR_PEER, "decode ended without a word");
-    return 0;
-}
-
 int pump_finish(struct pump *p, const struct digest *want, struct err *e)
 {
-    p->said_at = p->said_len = 0;
     while (p->state != PUMP_DONE) {
         int rc = pump_step(p, e);
 
         if (rc == 1)
-            rc = entries_discard(p, e);
+            rc = said_more(&p->said, e);
         if (rc < 0)
             return rc;
     }
+    p->said.at = p->said.len = 0;
     p->state = PUMP_IDLE;
     p->bytes_hashed += p->hash.len;
     return want ? digest_check("digest", want, &p->got, e) : 0;

@@ -1,7 +1,6 @@
 /* The pump keeps stage's three pipes moving while the rest of stage is written as straight-line code: whoever waits
- * for decode's entries goes through pump_read() or pump_move(), and meanwhile the bytes of the blob go from fetch to
- * decode with tee(2) and into the blob's hash. Entries are read in large pieces: most files are small, and a read for
- * each of their frames would cost more than their bytes do.
+ * for decode's entries reads p->said, and meanwhile the bytes of the blob go from fetch to decode with tee(2) and into
+ * the blob's hash.
  */
 #ifndef SLIPWAY_UPDATE_PUMP_H
 #define SLIPWAY_UPDATE_PUMP_H
@@ -11,15 +10,15 @@
 
 #include "base/err.h"
 #include "base/hash.h"
-#include "stream/entry.h"
+#include "update/said.h"
 
 #define PUMP_PIECE (64 * 1024)
 
 enum pump_state { PUMP_IDLE = 0, PUMP_HEAD, PUMP_PAYLOAD, PUMP_DONE };
 
 struct pump {
-    struct entry_pipe entries; /* first: the slot code is handed &pump->entries */
-    int body_fd, raw_fd, entries_fd;
+    struct said said; /* by decode; first, for its wait() */
+    int body_fd, raw_fd;
     enum pump_state state;
     bool raw_full;     /* decode is behind: wait for room, not for more bytes */
     uint32_t left;     /* of the present FRAME_BODY */
@@ -31,9 +30,7 @@ struct pump {
     uint64_t bytes_hashed;   /* the same, and what decode hashed of them */
     void (*tick)(void *ctx); /* called now and then while bytes move */
     void *tick_ctx;
-    uint8_t piece[PUMP_PIECE];  /* of the body */
-    uint32_t said_at, said_len; /* of said[]: what of it is still to be read */
-    uint8_t said[PUMP_PIECE];   /* by decode */
+    uint8_t piece[PUMP_PIECE]; /* of the body */
 };
 
 void pump_init(struct pump *p, int body_fd, int raw_fd, int entries_fd);

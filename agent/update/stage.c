@@ -160,14 +160,14 @@ static int layer_take(struct stage *s, uint32_t i,
     int rc = layer_begin(s, i, e);
 
     while (rc == 0) {
-        struct content content = {.pipe = &s->pump.entries};
+        struct content content = {.pipe = &s->pump.said.pipe};
 
         rc = talk_head(&s->pump, &head, e);
         if (rc < 0)
             return rc;
         if (head.type != FRAME_ENTRY)
             return talk_end(&s->pump, &head, &s->manifest.layers[i].digest, e);
-        rc = entry_read(&s->pump.entries, &head, &s->entry, e);
+        rc = entry_read(&s->pump.said.pipe, &head, &s->entry, e);
         if (rc < 0)
             return rc;
         if (s->entry.type == ENTRY_NODE && s->entry.node.type == NODE_FILE)

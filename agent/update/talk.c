@@ -16,7 +16,7 @@ int talk_begin(struct pump *p, const struct fetch_request *request, const struct
 
 int talk_head(struct pump *p, struct frame *head, struct err *e)
 {
-    return p->entries.read(&p->entries, head, sizeof *head, e);
+    return p->said.pipe.read(&p->said.pipe, head, sizeof *head, e);
 }
 
 /* Read a payload of a fixed size; the head has come. */
@@ -24,7 +24,7 @@ static int fixed_read(struct pump *p, const struct frame *head, void *out, uint3
 {
     if (head->len != len)
         return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
-    return p->entries.read(&p->entries, out, len, e);
+    return p->said.pipe.read(&p->said.pipe, out, len, e);
 }
 
 int talk_refused(struct pump *p, const struct digest *want, struct err *e)
