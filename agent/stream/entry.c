@@ -182,6 +182,20 @@ static void head_to_node(const struct entry_head *h, struct entry *out)
     };
 }
 
+int entry_pipe_head(struct entry_pipe *p, struct frame *out, struct err *e)
+{
+    int rc = p->read(p, out, sizeof *out, e);
+
+    return rc ? rc : frame_check_head(out, e);
+}
+
+int entry_pipe_fixed(struct entry_pipe *p, const struct frame *head, void *out, uint32_t len, struct err *e)
+{
+    if (head->len != len)
+        return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
+    return p->read(p, out, len, e);
+}
+
 int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out, struct err *e)
 {
     struct entry_head h;
@@ -213,15 +227,13 @@ int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out
 static int content_head(struct content *c, enum frame_type want, struct frame *out, struct err *e)
 {
     struct err from;
-    int rc = c->pipe->read(c->pipe, out, sizeof *out, e);
+    int rc = entry_pipe_head(c->pipe, out, e);
 
-    if (rc || (rc = frame_check_head(out, e)))
+    if (rc || out->type == want)
         return rc;
-    if (out->type == want)
-        return 0;
-    if (out->type != FRAME_ERR || out->len != sizeof from)
+    if (out->type != FRAME_ERR)
         return err_set(e, ERR_PEER, "content: want frame type %d, got %u", want, out->type);
-    rc = c->pipe->read(c->pipe, &from, sizeof from, e);
+    rc = entry_pipe_fixed(c->pipe, out, &from, sizeof from, e);
     c->refused = rc == 0;
     return rc ? rc : frame_take_err(&from, e);
 }
@@ -295,9 +307,5 @@ int content_end(struct content *c, struct entry_end *out, struct err *e)
             return rc;
     }
     rc = content_head(c, FRAME_ENTRY_END, &head, e);
-    if (rc)
-        return rc;
-    if (head.len != sizeof *out)
-        return err_set(e, ERR_PEER, "content: want an end of %zu bytes, got %u", sizeof *out, head.len);
-    return c->pipe->read(c->pipe, out, sizeof *out, e);
+    return rc ? rc : entry_pipe_fixed(c->pipe, &head, out, sizeof *out, e);
 }

@@ -64,14 +64,18 @@ bool entry_xattr_allowed(const char *name, size_t len);
 /* decode's side: the head and the names. The content follows as FRAME_DATA and FRAME_ENTRY_END. */
 int entry_write(struct frame_gather *out, const struct entry *en, struct err *e);
 
-/* stage's side: read the payload of a FRAME_ENTRY head. ERR_PEER when a bound or a rule above is broken.
- * `read` is the only way to the pipe, so that the caller can keep the other pipes moving meanwhile. */
+/* stage's side. These two are the only ways to decode's pipe, so that the caller can keep the other pipes moving
+ * meanwhile. */
 struct entry_pipe {
     /* read exactly len bytes */
     int (*read)(struct entry_pipe *p, void *buf, uint32_t len, struct err *e);
     /* move up to len (> 0) bytes to `fd` at its file position; returns the number moved, > 0, or an error */
     int64_t (*move)(struct entry_pipe *p, int fd, uint64_t len, struct err *e);
 };
+/* As frame_read_head and frame_read_fixed. */
+int entry_pipe_head(struct entry_pipe *p, struct frame *out, struct err *e);
+int entry_pipe_fixed(struct entry_pipe *p, const struct frame *head, void *out, uint32_t len, struct err *e);
+/* Read the payload of a FRAME_ENTRY head. ERR_PEER when a bound or a rule above is broken. */
 int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out, struct err *e);
 
 /* The content of the regular file whose entry was read last: pull it piece by piece, then end it. */

@@ -168,39 +168,38 @@ void partial_prune(const char *state_dir, const struct oci_manifest *m)
 
 /* --- entries --------------------------------------------------------------------------------------------------------- */
 
-static int fixed_read(struct partial *p, const struct frame *head, void *out, uint32_t len, struct err *e)
-{
-    if (head->len != len)
-        return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
-    return p->feed.said.pipe.read(&p->feed.said.pipe, out, len, e);
-}
-
-static int head_read(struct partial *p, struct frame *head, struct err *e)
-{
-    int rc = p->feed.said.pipe.read(&p->feed.said.pipe, head, sizeof *head, e);
-
-    return rc < 0 ? rc : frame_check_head(head, e);
-}
-
+/* decode gave up the job. */
 static int job_refused(struct partial *p, const struct frame *head, struct err *e)
 {
     struct err from;
-    int rc = fixed_read(p, head, &from, sizeof from, e);
+    int rc = entry_pipe_fixed(&p->feed.said.pipe, head, &from, sizeof from, e);
 
     return rc < 0 ? rc : frame_take_err(&from, e);
+}
+
+/* The head of the job's last frame has come. */
+static int job_finish(struct partial *p, const struct frame *head, struct err *e)
+{
+    struct job_end end;
+
+    if (head->type == FRAME_ERR)
+        return job_refused(p, head, e);
+    if (head->type != FRAME_JOB_END)
+        return err_set(e, ERR_PEER, "decode sent frame %u at the end of a job", head->type);
+    return entry_pipe_fixed(&p->feed.said.pipe, head, &end, sizeof end, e);
 }
 
 static int place_read(struct partial *p, struct entry_place *place, struct err *e)
 {
     struct frame head;
-    int rc = head_read(p, &head, e);
+    int rc = entry_pipe_head(&p->feed.said.pipe, &head, e);
 
     if (rc == 0 && head.type == FRAME_ERR)
         return job_refused(p, &head, e);
     if (rc == 0 && head.type != FRAME_PLACE)
         rc = err_set(e, ERR_PEER, "decode sent frame %u where a place was expected", head.type);
     if (rc == 0)
-        rc = fixed_read(p, &head, place, sizeof *place, e);
+        rc = entry_pipe_fixed(&p->feed.said.pipe, &head, place, sizeof *place, e);
     if (rc < 0)
         return rc;
     if (place->offset > place->end || place->end > p->blob->toc.offset)
@@ -231,27 +230,22 @@ static int entries_apply(struct partial *p, int table, struct err *e)
                             .size = p->blob->toc.len,
                             .content_max = p->blob->toc.raw_len};
     struct entry_chunk chunk;
-    struct job_end end;
     struct frame head;
     int rc = feed_file(&p->feed, &job, table, e);
 
-    while (rc == 0 && (rc = head_read(p, &head, e)) == 0) {
+    while (rc == 0 && (rc = entry_pipe_head(&p->feed.said.pipe, &head, e)) == 0) {
         switch (head.type) {
         case FRAME_ENTRY:
             rc = entry_apply(p, &head, e);
             p->tick(p->tick_ctx);
             break;
         case FRAME_CHUNK:
-            rc = fixed_read(p, &head, &chunk, sizeof chunk, e);
+            rc = entry_pipe_fixed(&p->feed.said.pipe, &head, &chunk, sizeof chunk, e);
             if (rc == 0)
                 rc = slot_tree_chunk(p->tree, &chunk, e);
             break;
-        case FRAME_JOB_END:
-            return fixed_read(p, &head, &end, sizeof end, e);
-        case FRAME_ERR:
-            return job_refused(p, &head, e);
         default:
-            return err_set(e, ERR_PEER, "decode sent frame %u among entries", head.type);
+            return job_finish(p, &head, e);
         }
     }
     return rc;
@@ -274,21 +268,14 @@ static int piece_take(struct partial *p, const struct slot_piece *piece, uint64_
                             .size = piece->end - piece->offset,
                             .content_max = piece->len};
     struct content c = {.pipe = &p->feed.said.pipe, .left = piece->len};
-    struct job_end end;
     struct frame head;
     int rc = feed_body_job(&p->feed, &job, piece->offset - at, e);
 
     if (rc == 0)
         rc = slot_tree_fill(p->tree, piece, &c, e);
     if (rc == 0)
-        rc = head_read(p, &head, e);
-    if (rc < 0)
-        return rc;
-    if (head.type == FRAME_ERR)
-        return job_refused(p, &head, e);
-    if (head.type != FRAME_JOB_END)
-        return err_set(e, ERR_PEER, "decode sent frame %u at the end of a job", head.type);
-    return fixed_read(p, &head, &end, sizeof end, e);
+        rc = entry_pipe_head(&p->feed.said.pipe, &head, e);
+    return rc < 0 ? rc : job_finish(p, &head, e);
 }
 
 /* The pieces from `pos` on that are worth one request: its bytes, and the position behind them. 0 when there are none. */

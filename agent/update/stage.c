@@ -162,7 +162,7 @@ static int layer_take(struct stage *s, uint32_t i,
     while (rc == 0) {
         struct content content = {.pipe = &s->pump.said.pipe};
 
-        rc = talk_head(&s->pump, &head, e);
+        rc = entry_pipe_head(&s->pump.said.pipe, &head, e);
         if (rc < 0)
             return rc;
         if (head.type != FRAME_ENTRY)

@@ -14,19 +14,6 @@ int talk_begin(struct pump *p, const struct fetch_request *request, const struct
     return rc;
 }
 
-int talk_head(struct pump *p, struct frame *head, struct err *e)
-{
-    return p->said.pipe.read(&p->said.pipe, head, sizeof *head, e);
-}
-
-/* Read a payload of a fixed size; the head has come. */
-static int fixed_read(struct pump *p, const struct frame *head, void *out, uint32_t len, struct err *e)
-{
-    if (head->len != len)
-        return err_set(e, ERR_PEER, "decode sent %u bytes where %u were expected", head->len, len);
-    return p->said.pipe.read(&p->said.pipe, out, len, e);
-}
-
 int talk_refused(struct pump *p, const struct digest *want, struct err *e)
 {
     struct err finish;
@@ -40,7 +27,7 @@ int talk_refused(struct pump *p, const struct digest *want, struct err *e)
 static int job_refused(struct pump *p, const struct frame *head, const struct digest *want, struct err *e)
 {
     struct err refusal;
-    int rc = fixed_read(p, head, &refusal, sizeof refusal, e);
+    int rc = entry_pipe_fixed(&p->said.pipe, head, &refusal, sizeof refusal, e);
 
     if (rc < 0)
         return rc;
@@ -57,7 +44,7 @@ int talk_end(struct pump *p, const struct frame *head, const struct digest *want
         return job_refused(p, head, want, e);
     if (head->type != FRAME_JOB_END)
         return err_set(e, ERR_PEER, "decode sent frame %u at the end of a job", head->type);
-    rc = fixed_read(p, head, &end, sizeof end, e);
+    rc = entry_pipe_fixed(&p->said.pipe, head, &end, sizeof end, e);
     if (rc < 0)
         return rc;
     p->bytes_hashed += end.tar_len;
@@ -74,16 +61,16 @@ int talk_document(struct pump *p, enum job_kind kind, const struct fetch_request
     int rc = talk_begin(p, request, &job, e);
 
     if (rc == 0)
-        rc = talk_head(p, &head, e);
+        rc = entry_pipe_head(&p->said.pipe, &head, e);
     if (rc < 0)
         return rc;
     if (head.type == FRAME_ERR)
         return job_refused(p, &head, want, e);
     if (head.type != FRAME_RESULT)
         return err_set(e, ERR_PEER, "decode sent frame %u where a result was expected", head.type);
-    rc = fixed_read(p, &head, out, len, e);
+    rc = entry_pipe_fixed(&p->said.pipe, &head, out, len, e);
     if (rc == 0)
-        rc = talk_head(p, &head, e);
+        rc = entry_pipe_head(&p->said.pipe, &head, e);
     if (rc == 0)
         rc = talk_end(p, &head, want, e);
     if (rc == 0 && media != MEDIA_UNKNOWN && p->media != media)

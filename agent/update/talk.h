@@ -10,8 +10,6 @@
 
 /* Ask fetch for a body and decode to do `job` with it. */
 int talk_begin(struct pump *p, const struct fetch_request *request, const struct job *job, struct err *e);
-/* The next head that decode sends. */
-int talk_head(struct pump *p, struct frame *head, struct err *e);
 /* The head of the job's last frame has come: 0 when the job was done and the body has the digest `want` (NULL: any).
  * When decode refused a body that is not what it was asked for by, the error is the latter. */
 int talk_end(struct pump *p, const struct frame *head, const struct digest *want, struct err *e);
