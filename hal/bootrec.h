@@ -14,6 +14,11 @@
 
 enum slot_id { SLOT_A = 0, SLOT_B = 1, SLOT_CNT = 2 };
 
+static inline enum slot_id slot_other(enum slot_id s)
+{
+    return s == SLOT_A ? SLOT_B : SLOT_A;
+}
+
 struct bootrec {
     enum slot_id first;     /* tried first; the other one is second */
     uint8_t left[SLOT_CNT]; /* starts left before the boot loader passes the slot over; 0..9 */

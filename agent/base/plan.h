@@ -13,9 +13,11 @@ struct plan_cost {
     uint32_t layers_whole; /* of these, streamed from one end to the other: nothing is known of their files */
     uint32_t requests;
     uint32_t files_kept, files_copied, files_fetched;
-    uint64_t kept, copied, chunks, fetched; /* bytes of content: in place, in a slot, parts in a slot, to be fetched */
-    uint64_t download;                      /* bytes of layers and tables; the most where a layer is streamed */
-    uint64_t write; /* bytes of content that differ from what the slot holds, fetched ones taken for new; not those
+    uint64_t kept, copied, chunks,
+        fetched;       /* bytes of content: in place, in a slot, parts in a slot, to be fetched */
+    uint64_t download; /* bytes of layers and tables; the most where a layer is streamed */
+    uint64_t
+        write; /* bytes of content that differ from what the slot holds, fetched ones taken for new; not those
                        of streamed layers */
 };
 

@@ -19,8 +19,7 @@ static void download_add(struct json *j, cJSON *to, const struct plan *p)
     json_put_integer(j, o, "bytes", (int64_t)c->download);
     json_put_integer(j, o, "requests", c->requests);
     if (p->fetch_bytes_s)
-        json_put_integer(j, o, "seconds",
-                         (int64_t)((c->download + p->fetch_bytes_s - 1) / p->fetch_bytes_s));
+        json_put_integer(j, o, "seconds", (int64_t)((c->download + p->fetch_bytes_s - 1) / p->fetch_bytes_s));
     else
         json_put_null(j, o, "seconds");
 }

@@ -12,11 +12,11 @@
 #define PLAN_SCHEMA 1
 
 struct plan {
-    char state[8];            /* "none", "making", "ready", "failed" */
-    char error[ERR_TEXT_MAX]; /* of "failed" */
-    char image[520];          /* host/repository:tag */
-    struct digest digest;     /* what the tag names; zero: not known */
-    bool current;             /* the board runs it: there is nothing to do */
+    char state[8];              /* "none", "making", "ready", "failed" */
+    char error[ERR_TEXT_MAX];   /* of "failed" */
+    char image[520];            /* host/repository:tag */
+    struct digest digest;       /* what the tag names; zero: not known */
+    bool current;               /* the board runs it: there is nothing to do */
     char waiting[ERR_TEXT_MAX]; /* why it is not installed by itself; "": it will be */
     enum slot_id slot;          /* that would be written */
     bool counted;               /* version and cost are known */

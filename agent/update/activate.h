@@ -16,9 +16,4 @@ int activate_confirm(const struct board *b, enum slot_id slot, uint8_t tries, st
 /* Start the slot other than `slot` next, and never `slot` by itself. */
 int activate_roll_back(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e);
 
-static inline enum slot_id slot_other(enum slot_id s)
-{
-    return s == SLOT_A ? SLOT_B : SLOT_A;
-}
-
 #endif

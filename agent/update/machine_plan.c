@@ -28,9 +28,10 @@ static void waiting_find(struct machine *m)
     if (m->store.state.held)
         err_set(w, ERR_HELD, "updates are held; `agentctl release` lets them go on");
     else if (state_digest_failed(&m->store.state, &m->tag.digest))
-        err_set(w, ERR_HELD,
-                "it failed its trial here; it is tried again when a person says `agentctl update`, or the tag "
-                "moves");
+        err_set(
+            w, ERR_HELD,
+            "it failed its trial here; it is tried again when a person says `agentctl update`, or the tag "
+            "moves");
     else if (!m->conf->update.automatic)
         err_set(w, ERR_HELD, "automatic = no: it waits for `agentctl update`");
     else if (patience_is_needed(m))

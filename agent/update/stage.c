@@ -26,8 +26,7 @@ struct stage {
     const struct conf *conf;
     const struct stage_job *job;
     const char *place;
-    char toc_path[CONF_PATH_MAX + 16];
-    char active_toc[CONF_PATH_MAX + 16];
+    char toc_paths[SLOT_CNT][CONF_PATH_MAX + 16];
     struct pump pump;
     struct partial partial;
     bool parts; /* so far the registry sent them */
@@ -133,6 +132,13 @@ static int image_resolve(struct stage *s, struct err *e)
     return 0;
 }
 
+static void layer_enter(struct stage *s, uint32_t i)
+{
+    s->progress.layer = s->manifest.layer_cnt - i;
+    s->progress.layer_cnt = s->manifest.layer_cnt;
+    phase_enter(s, STAGE_LAYERS);
+}
+
 static int layer_begin(struct stage *s, uint32_t i, struct err *e)
 {
     const struct oci_blob *blob = &s->manifest.layers[i];
@@ -146,9 +152,6 @@ static int layer_begin(struct stage *s, uint32_t i, struct err *e)
     };
 
     snprintf(job.only, sizeof job.only, "%s", s->config.disk);
-    s->progress.layer = s->manifest.layer_cnt - i;
-    s->progress.layer_cnt = s->manifest.layer_cnt;
-    phase_enter(s, STAGE_LAYERS);
     return talk_begin(&s->pump, &request, &job, e);
 }
 
@@ -212,9 +215,6 @@ static int tree_entries(struct stage *s, uint32_t i, struct err *e)
 
     if (blob->toc.len == 0 || s->conf->update.full_verification || !s->parts)
         return layer_stream(s, i, tree_apply, e);
-    s->progress.layer = s->manifest.layer_cnt - i;
-    s->progress.layer_cnt = s->manifest.layer_cnt;
-    phase_enter(s, STAGE_LAYERS);
     rc = partial_layer(&s->partial, blob, e);
     s->parts = rc <= 0;
     return rc > 0 ? layer_stream(s, i, tree_apply, e) : rc;
@@ -239,7 +239,7 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
 /* What the booted slot holds may be copied. */
 static void tree_reuse(struct stage *s)
 {
-    enum slot_id active = s->job->slot == SLOT_A ? SLOT_B : SLOT_A;
+    enum slot_id active = slot_other(s->job->slot);
     char root[CONF_PATH_MAX];
     struct err e;
 
@@ -252,7 +252,7 @@ static void tree_reuse(struct stage *s)
     feed_init(&s->partial.feed, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES, &s->pump.bytes_total);
     s->parts = true;
     if (board.app_root(active, root, sizeof root, &e) == 0)
-        slot_tree_reuse(s->tree, root, s->active_toc);
+        slot_tree_reuse(s->tree, root, s->toc_paths[active]);
 }
 
 /* Top down. The slot is open, for writing or for a look. */
@@ -262,6 +262,7 @@ static int tree_layers(struct stage *s, struct err *e)
 
     tree_reuse(s);
     for (uint32_t i = s->manifest.layer_cnt; rc == 0 && i-- > 0;) {
+        layer_enter(s, i);
         rc = tree_layer(s, i, e);
         if (rc < 0)
             err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
@@ -273,7 +274,7 @@ static int tree_look(struct stage *s, struct err *e)
 {
     struct plan_cost *cost = &s->plan.cost;
     struct slot_tree_stats stats;
-    int rc = slot_tree_look(s->tree, board.tree, s->place, s->toc_path, &s->content_max, e);
+    int rc = slot_tree_look(s->tree, board.tree, s->place, s->toc_paths[s->job->slot], &s->content_max, e);
 
     if (rc == 0)
         rc = tree_layers(s, e);
@@ -292,8 +293,9 @@ static int tree_look(struct stage *s, struct err *e)
 
 static int tree_install(struct stage *s, struct err *e)
 {
+    const char *toc_path = s->toc_paths[s->job->slot];
     int needs_cnt = 0;
-    int rc = slot_tree_begin(s->tree, board.tree, s->place, s->toc_path, &s->content_max, e);
+    int rc = slot_tree_begin(s->tree, board.tree, s->place, toc_path, &s->content_max, e);
 
     if (rc == 0)
         rc = tree_layers(s, e);
@@ -305,9 +307,9 @@ static int tree_install(struct stage *s, struct err *e)
     }
     if (rc == 0) {
         phase_enter(s, STAGE_VERIFYING);
-        rc = slot_tree_verify(s->tree, board.tree, s->place, s->toc_path, e);
+        rc = slot_tree_verify(s->tree, board.tree, s->place, toc_path, e);
         if (rc < 0) /* it does not tell what the slot holds, and must not be believed the next time */
-            (void)unlink(s->toc_path);
+            (void)unlink(toc_path);
     }
     if (rc < 0)
         slot_tree_abort(s->tree);
@@ -329,6 +331,7 @@ static int disk_layers(struct stage *s, struct err *e)
 
     s->content_max = UINT64_MAX;
     for (uint32_t i = s->manifest.layer_cnt; rc == 0 && s->disk.len == 0 && i-- > 0;) {
+        layer_enter(s, i);
         rc = layer_stream(s, i, disk_apply, e);
         if (rc < 0)
             err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
@@ -464,9 +467,8 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
     s->job = job;
     s->place = own[job->slot][0] ? own[job->slot] : board.slots[job->slot];
     s->disk.fd = -1;
-    snprintf(s->toc_path, sizeof s->toc_path, "%s/toc-%c", conf->agent.state_dir, 'a' + (int)job->slot);
-    snprintf(s->active_toc, sizeof s->active_toc, "%s/toc-%c", conf->agent.state_dir,
-             job->slot == SLOT_A ? 'b' : 'a');
+    for (int i = 0; i < SLOT_CNT; i++)
+        snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.state_dir, 'a' + i);
     rc = sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e);
     if (rc == 0)
         rc = job->look ? look(s, &e) : install(s, &e);

@@ -76,7 +76,7 @@ static int uboot_load(const void *arg, struct bootrec *out, struct bootrec_healt
 static int record_set(struct uboot_env *env, const struct bootrec *r, struct err *e)
 {
     static const char *const orders[SLOT_CNT][2] = {{"A", "A B"}, {"B", "B A"}};
-    bool both = r->left[r->first == SLOT_A ? SLOT_B : SLOT_A] > 0;
+    bool both = r->left[slot_other(r->first)] > 0;
     int rc = uboot_env_set(env, "BOOT_ORDER", orders[r->first][both], e);
 
     for (int i = 0; i < SLOT_CNT && rc == 0; i++) {

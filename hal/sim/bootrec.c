@@ -135,7 +135,7 @@ int sim_bootenv_take(enum slot_id *out, struct err *e)
         return rc;
     *out = r.first;
     if (r.left[r.first] == 0)
-        *out = r.first == SLOT_A ? SLOT_B : SLOT_A;
+        *out = slot_other(r.first);
     r.left[*out]--;
     return write_faulty(script_write, &r, e);
 }
