@@ -305,10 +305,9 @@ static void report_ready(void *ctx, short revents)
         worker_fail(w, &e);
 }
 
-static int started(struct worker *w, int rc, int report_fd, const struct err *e)
+static int started(struct worker *w, int rc, int report_fd)
 {
     if (rc < 0) {
-        (void)e;
         close(report_fd);
         roles_kill(w);
         return rc;
@@ -350,7 +349,7 @@ int worker_poll(struct worker *w, struct err *e)
         close(w->request_fd);
         w->request_fd = -1;
     }
-    return started(w, rc, p[BODY][0], e);
+    return started(w, rc, p[BODY][0]);
 }
 
 static int socket_open(int *ends, struct err *e)
@@ -396,7 +395,7 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
                         7, stage, e);
     pipes_close(p, PIPE_CNT);
     close(back[1]);
-    return started(w, rc, back[0], e);
+    return started(w, rc, back[0]);
 }
 
 /* Its report, if it made one, still lies in the pipe and comes first. */
