@@ -1,12 +1,13 @@
 #include "update/machine.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/version.h"
 #include "update/activate.h"
+#include "update/booted.h"
+#include "update/keep.h"
 #include "update/machine_plan.h"
 #include "update/patience.h"
 
@@ -17,72 +18,6 @@
 _Static_assert(WORKER_ROLE_CNT <= STATE_ROLE_MAX, "the peaks of all roles can be kept");
 
 static void machine_event(struct machine *m, enum machine_event ev);
-
-static struct slot_record *booted_slot(struct machine *m)
-{
-    return &m->store.slots[m->booted];
-}
-
-static struct slot_record *other_slot(struct machine *m)
-{
-    return &m->store.slots[slot_other(m->booted)];
-}
-
-/* --- records ------------------------------------------------------------------------------------------------------ */
-
-/* Nothing here can be undone by stopping: a state that can't be saved is said and the machine goes on. */
-static void state_keep(struct machine *m)
-{
-    struct err e;
-
-    if (state_save(&m->store, &e) < 0)
-        log_error("%s", e.text);
-}
-
-static void slot_keep(struct machine *m, enum slot_id slot)
-{
-    struct err e;
-
-    if (state_slot_save(&m->store, slot, &e) < 0)
-        log_error("%s", e.text);
-}
-
-/* `tag` is what the slot holds, or was to hold. */
-static void event_note_of(struct machine *m, const char *what, enum slot_id slot, const struct digest *tag,
-                          const struct err *cause)
-{
-    const struct slot_record *s = &m->store.slots[slot];
-    struct event event = {.when_s = board.clock->wall_s(), .slot = 'A' + slot, .digest = *tag};
-
-    snprintf(event.what, sizeof event.what, "%s", what);
-    if (digest_compare(tag, &s->tag) == VERDICT_MATCH)
-        snprintf(event.version, sizeof event.version, "%.31s", s->version);
-    if (cause) {
-        event.code = cause->code;
-        snprintf(event.text, sizeof event.text, "%.159s", cause->text);
-    }
-    history_add(&m->history, &event);
-}
-
-static void event_note(struct machine *m, const char *what, enum slot_id slot, const struct err *cause)
-{
-    event_note_of(m, what, slot, &m->store.slots[slot].tag, cause);
-}
-
-static void failure_record(struct machine *m, const char *event, const struct err *cause, enum slot_id slot,
-                           const struct digest *tag)
-{
-    struct state_failure *f = &m->store.state.failure;
-
-    memset(f, 0, sizeof *f);
-    f->code = cause->code;
-    snprintf(f->event, sizeof f->event, "%s", event);
-    memcpy(f->text, cause->text, sizeof f->text);
-    f->when_s = board.clock->wall_s();
-    f->digest = *tag;
-    log_error("%s: %s", event, cause->text);
-    event_note_of(m, event, slot, tag, cause);
-}
 
 /* --- polling ------------------------------------------------------------------------------------------------------ */
 
@@ -134,42 +69,22 @@ static enum machine_state act_ask_while_polling(struct machine *m)
 
 /* --- installing --------------------------------------------------------------------------------------------------- */
 
-/* What the last deployment did to the slot, however it ended. A cut of power loses the count of one. */
-static void wear_count(struct machine *m)
-{
-    struct slot_bytes *n = &m->progress.slot;
-
-    m->store.state.slot_bytes_written += n->written;
-    m->store.state.slot_bytes_kept += n->kept;
-    m->store.state.slot_bytes_read += n->read;
-    memset(n, 0, sizeof *n);
-}
-
-/* The same version refused once more for the same reason is no news, and not worth a write to flash. */
-static bool failure_is_known(const struct machine *m)
-{
-    const struct state_failure *f = &m->store.state.failure;
-
-    return digest_compare(&f->digest, &m->tag.digest) == VERDICT_MATCH && f->code == m->cause.code &&
-           !strcmp(f->event, "install") && !strcmp(f->text, m->cause.text);
-}
-
-static enum machine_state install_failed(struct machine *m)
+static enum machine_state act_install_failed(struct machine *m)
 {
     bool wrote = m->progress.slot.written > 0;
 
-    wear_count(m);
+    keep_wear(m);
     if (m->cause.code == ERR_HELD) {
         m->waiting = m->cause;
         log_info("waiting: %s", m->cause.text);
         patience_failed(m);
         return MACHINE_IDLE;
     }
-    if (failure_is_known(m) && !wrote) {
+    if (keep_knows_failure(m) && !wrote) {
         log_warning("install: as before: %s", m->cause.text);
     } else {
-        failure_record(m, "install", &m->cause, slot_other(m->booted), &m->tag.digest);
-        state_keep(m);
+        keep_failure(m, "install", slot_other(m->booted), &m->tag.digest);
+        keep_state(m);
     }
     patience_retry(m);
     patience_failed(m);
@@ -186,7 +101,7 @@ static enum machine_state install_begin(struct machine *m)
     m->asked = m->older = false;
     memset(&m->progress, 0, sizeof m->progress);
     if (worker_deploy(&m->worker, &job, m->conf->trust.required, &m->cause) < 0)
-        return install_failed(m);
+        return act_install_failed(m);
     return MACHINE_INSTALLING;
 }
 
@@ -222,7 +137,7 @@ static enum machine_state act_plan_failed(struct machine *m)
 
 static enum machine_state act_resolved(struct machine *m)
 {
-    bool same = digest_compare(&m->tag.digest, &booted_slot(m)->tag) == VERDICT_MATCH;
+    bool same = digest_compare(&m->tag.digest, &machine_booted(m)->tag) == VERDICT_MATCH;
     bool failed = state_digest_failed(&m->store.state, &m->tag.digest);
     bool wanted = !same && !m->store.state.held && (m->asked || (m->conf->update.automatic && !failed));
 
@@ -246,11 +161,6 @@ static enum machine_state act_resolved(struct machine *m)
     m->asked = m->older = false;
     patience_poll(m);
     return MACHINE_IDLE;
-}
-
-static enum machine_state act_install_failed(struct machine *m)
-{
-    return install_failed(m);
 }
 
 /* The app's end comes as an event, perhaps before app_stop() returns. */
@@ -291,7 +201,7 @@ static enum machine_state act_installed(struct machine *m)
     s->app_cnt = d->app.arg_cnt > 0;
     if (d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
         m->store.state.fetch_bytes_s = d->bytes_fetched * 1000 / d->fetch_ms;
-    wear_count(m);
+    keep_wear(m);
     memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
     m->store.trust.slot_version[slot] = d->trust_version;
@@ -300,10 +210,10 @@ static enum machine_state act_installed(struct machine *m)
         state_save(&m->store, &m->cause) < 0 ||
         activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         arm_undo(m, slot);
-        return install_failed(m);
+        return act_install_failed(m);
     }
     log_info("slot %c is verified and armed: %s", 'A' + (int)slot, s->version);
-    event_note(m, "installed", slot, NULL);
+    keep_event(m, "installed", slot);
     return reboot_begin(m);
 }
 
@@ -332,61 +242,35 @@ static enum machine_state act_restart(struct machine *m)
 static void floor_raise(struct machine *m)
 {
     struct state_trust *t = &m->store.trust;
-    struct err e;
 
     if (t->slot_version[m->booted] > t->floor)
         t->floor = t->slot_version[m->booted];
     patience_time_raise(m, board.clock->wall_s());
-    if (state_trust_save(&m->store, &e) < 0)
-        log_error("%s", e.text);
-}
-
-/* A boot record that can't be stored is no reason not to run: it is tried again after the stable time. */
-static void boot_record_failed(struct machine *m, const struct err *e)
-{
-    log_error("%s", e->text);
-    m->unconfirmed = true;
-    loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
-}
-
-/* The booted slot is the one to stay with, and has all its tries. */
-static void booted_confirm(struct machine *m)
-{
-    struct err e;
-
-    if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &e) < 0)
-        boot_record_failed(m, &e);
+    keep_trust(m);
 }
 
 static enum machine_state act_confirm(struct machine *m)
 {
     if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         if (!m->unconfirmed)
-            failure_record(m, "confirm", &m->cause, m->booted, &booted_slot(m)->tag);
-        boot_record_failed(m, &m->cause);
+            keep_failure(m, "confirm", m->booted, &machine_booted(m)->tag);
+        booted_record_failed(m, &m->cause);
         return MACHINE_TRIAL;
     }
     floor_raise(m);
     m->unconfirmed = false;
     m->store.state.trial_slot = 0;
-    state_keep(m);
+    keep_state(m);
     loop_timer_clear(m->loop, &m->health_timer);
     log_info("slot %c is confirmed", 'A' + (int)m->booted);
-    event_note(m, "confirmed", m->booted, NULL);
+    keep_event(m, "confirmed", m->booted);
     patience_poll(m);
     return MACHINE_IDLE;
 }
 
-/* Remember why before the boot record changes: a cut between the two finds a bad slot booted and goes back then. */
 static enum machine_state roll_back(struct machine *m, const char *event)
 {
-    failure_record(m, event, &m->cause, m->booted, &booted_slot(m)->tag);
-    state_digest_fail(&m->store.state, &booted_slot(m)->tag);
-    booted_slot(m)->condition = SLOT_BAD;
-    m->store.state.trial_slot = 0;
-    slot_keep(m, m->booted);
-    state_keep(m);
-    if (activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0)
+    if (booted_give_up(m, event, m->booted, &m->cause) < 0)
         log_error("roll back: %s", m->cause.text);
     return reboot_begin(m);
 }
@@ -407,33 +291,11 @@ static enum machine_state act_rollback(struct machine *m)
  * app of a version fails that was given up already, and can't be left, is no news. */
 static enum machine_state act_app_failed(struct machine *m)
 {
-    if (booted_slot(m)->condition == SLOT_BAD)
+    if (machine_booted(m)->condition == SLOT_BAD)
         return m->state;
-    failure_record(m, "app", &m->cause, m->booted, &booted_slot(m)->tag);
-    state_keep(m);
+    keep_failure(m, "app", m->booted, &machine_booted(m)->tag);
+    keep_state(m);
     return m->state;
-}
-
-/* A slot without a record is the one that was flashed at the factory. */
-static bool slot_bootable(const struct slot_record *s)
-{
-    return s->condition == SLOT_GOOD || s->condition == SLOT_EMPTY;
-}
-
-/* The booted slot was given up, and there is another one. */
-static bool is_to_leave(struct machine *m)
-{
-    return booted_slot(m)->condition == SLOT_BAD && slot_bootable(other_slot(m));
-}
-
-static bool booted_leave(struct machine *m)
-{
-    struct err e;
-
-    if (activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, &e) == 0)
-        return true;
-    boot_record_failed(m, &e);
-    return false;
 }
 
 /* What the start could not store. */
@@ -442,11 +304,7 @@ static enum machine_state act_healthy(struct machine *m)
     if (!m->unconfirmed)
         return MACHINE_IDLE;
     m->unconfirmed = false;
-    if (!is_to_leave(m))
-        booted_confirm(m);
-    else if (booted_leave(m))
-        return reboot_begin(m);
-    return MACHINE_IDLE;
+    return booted_settle(m) ? reboot_begin(m) : MACHINE_IDLE;
 }
 
 static enum machine_state act_healthy_later(struct machine *m)
@@ -616,73 +474,6 @@ static void health_due(void *ctx)
 
 /* --- start -------------------------------------------------------------------------------------------------------- */
 
-/* A trial is pending, but was never armed: a cut or a failure came between. What is armed must be whole; and a trial
- * whose failure could not be remembered might be repeated for ever. */
-static int trial_resume(struct machine *m, enum slot_id slot, struct err *e)
-{
-    uint8_t tries = (uint8_t)m->conf->update.tries;
-    bool whole = m->store.slots[slot].condition == SLOT_GOOD;
-
-    m->store.state.trial_slot = whole ? 1 + (uint32_t)slot : 0;
-    if (state_save(&m->store, e) < 0)
-        log_error("slot %c is not armed: %s", 'A' + (int)slot, e->text);
-    else if (whole) {
-        log_info("slot %c was verified but not armed: arming it now", 'A' + (int)slot);
-        if (activate_arm(&board, slot, tries, e) == 0)
-            m->state = MACHINE_REBOOTING;
-        else
-            boot_record_failed(m, e);
-        return 0;
-    }
-    booted_confirm(m);
-    return 0;
-}
-
-/* A version was armed, but the other slot is running: either it was never started, or the boot loader used up its
- * tries. */
-static int trial_missed(struct machine *m, struct err *e)
-{
-    enum slot_id slot = slot_other(m->booted);
-    struct bootrec r;
-    struct bootrec_health health;
-    int rc = board.bootrec->load(board.bootrec_arg, &r, &health, e);
-
-    if (rc < 0)
-        return rc;
-    if (r.first != slot)
-        return trial_resume(m, slot, e);
-    err_set(&m->cause, ERR_BOOT,
-            "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
-            'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
-    failure_record(m, "trial", &m->cause, slot, &other_slot(m)->tag);
-    state_digest_fail(&m->store.state, &other_slot(m)->tag);
-    other_slot(m)->condition = SLOT_BAD;
-    m->store.state.trial_slot = 0;
-    slot_keep(m, slot);
-    state_keep(m);
-    if (activate_roll_back(&board, slot, (uint8_t)m->conf->update.tries, e) < 0)
-        boot_record_failed(m, e);
-    return 0;
-}
-
-/* What does it mean that this slot was booted? Leaves m->state at IDLE, TRIAL or REBOOTING. */
-static int boot_judge(struct machine *m, struct err *e)
-{
-    uint32_t trial = m->store.state.trial_slot;
-
-    if (trial == 1 + (uint32_t)m->booted) {
-        m->state = MACHINE_TRIAL;
-        return 0;
-    }
-    if (trial)
-        return trial_missed(m, e);
-    if (!is_to_leave(m))
-        booted_confirm(m);
-    else if (booted_leave(m))
-        m->state = MACHINE_REBOOTING;
-    return 0;
-}
-
 /* What belongs to the app and goes with the board's power lies beside the control socket. */
 static void app_setup(struct machine *m)
 {
@@ -703,14 +494,14 @@ static void app_begin(struct machine *m)
     struct err e = {0};
     int rc;
 
-    if (!booted_slot(m)->app_cnt) {
+    if (!machine_booted(m)->app_cnt) {
         if (m->state == MACHINE_TRIAL)
             loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
         return;
     }
     rc = board.app_root(m->booted, root, sizeof root, &e);
     if (rc == 0)
-        rc = app_start(&m->app, &booted_slot(m)->app, root, &e);
+        rc = app_start(&m->app, &machine_booted(m)->app, root, &e);
     if (rc < 0)
         log_error("app: %s", e.text);
 }
@@ -736,7 +527,7 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     app_setup(m);
     rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
     if (rc == 0)
-        rc = boot_judge(m, e);
+        rc = booted_judge(m, e);
     if (rc < 0)
         return rc;
     if (m->state == MACHINE_REBOOTING) {
@@ -793,9 +584,10 @@ int machine_confirm(struct machine *m, struct err *e)
 int machine_rollback(struct machine *m, struct err *e)
 {
     /* a board with no record at all was never updated: its other slot really is empty */
-    bool never_updated = booted_slot(m)->condition == SLOT_EMPTY && other_slot(m)->condition == SLOT_EMPTY;
+    bool never_updated =
+        machine_booted(m)->condition == SLOT_EMPTY && machine_other(m)->condition == SLOT_EMPTY;
 
-    if (never_updated || !slot_bootable(other_slot(m)))
+    if (never_updated || !state_slot_bootable(machine_other(m)))
         return err_set(e, ERR_STATE, "slot %c holds no good version to go back to",
                        'A' + (int)slot_other(m->booted));
     return machine_ask(m, EVENT_ROLLBACK, e);
@@ -813,7 +605,7 @@ int machine_hold(struct machine *m, bool hold, struct err *e)
         m->store.state.held = !hold;
         return rc;
     }
-    event_note(m, hold ? "held" : "released", m->booted, NULL);
+    keep_event(m, hold ? "held" : "released", m->booted);
     return 0;
 }
 

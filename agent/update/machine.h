@@ -93,6 +93,16 @@ struct machine {
     struct loop_timer poll_timer, health_timer, restart_timer;
 };
 
+static inline struct slot_record *machine_booted(struct machine *m)
+{
+    return &m->store.slots[m->booted];
+}
+
+static inline struct slot_record *machine_other(struct machine *m)
+{
+    return &m->store.slots[slot_other(m->booted)];
+}
+
 /* Read what is remembered, see what was booted and decide what that means, start the app, plan the first poll. */
 int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
                   struct err *e);

@@ -2,8 +2,8 @@
 
 #include <sys/random.h>
 
-#include "base/log.h"
 #include "hal/board.h"
+#include "update/keep.h"
 
 #define FIRST_POLL_MAX_S 10
 #define BACKOFF_MAX_S 3600
@@ -88,15 +88,13 @@ static bool sight_wanted(const struct machine *m)
 void patience_sight(struct machine *m)
 {
     struct state_trust *t = &m->store.trust;
-    struct err e;
 
     if (!sight_wanted(m) || digest_compare(&t->seen, &m->tag.digest) == VERDICT_MATCH)
         return;
     t->seen = m->tag.digest;
     t->seen_s = patience_now_s(m);
     m->seen_ms = board.clock->boot_ms();
-    if (state_trust_save(&m->store, &e) < 0)
-        log_error("%s", e.text);
+    keep_trust(m);
 }
 
 uint64_t patience_age_s(const struct machine *m)

@@ -51,6 +51,11 @@ int state_slot_save(struct state_store *s, enum slot_id slot, struct err *e)
     return record_save(&s->slot_records[slot], &s->slots[slot], e) < 0 ? err_prefix(e, "slot record") : 0;
 }
 
+bool state_slot_bootable(const struct slot_record *s)
+{
+    return s->condition == SLOT_GOOD || s->condition == SLOT_EMPTY;
+}
+
 static struct digest *failed_find(const struct state *s, const struct digest *d)
 {
     for (int i = 0; i < STATE_FAILED_MAX; i++)

@@ -69,6 +69,9 @@ int state_save(struct state_store *s, struct err *e);
 int state_trust_save(struct state_store *s, struct err *e);
 int state_slot_save(struct state_store *s, enum slot_id slot, struct err *e);
 
+/* It may be started. A slot without a record is the one that was flashed at the factory. */
+bool state_slot_bootable(const struct slot_record *s);
+
 bool state_digest_failed(const struct state *s, const struct digest *d);
 void state_digest_fail(struct state *s, const struct digest *d);
 void state_digest_forgive(struct state *s, const struct digest *d);

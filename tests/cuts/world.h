@@ -1,7 +1,7 @@
 /* The board and the world around the real core: U-Boot's script, a registry, an app, power. One run goes from power-on
  * until the agent has nothing more to do, over all the restarts that it takes, and then starts once more.
  *
- * Real here: update/machine, activate, state, record; slot/; hal/linux store, tree, disk, bootrec_uboot, uboot_env.
+ * Real here: update/machine, booted, keep, activate, state, record; slot/; hal/linux store, tree, disk, bootrec_uboot, uboot_env.
  * Stand-ins: the worker's processes (versions.c does what stage does with slot/), sup/app (a timer), U-Boot (uboot.c).
  */
 #ifndef SLIPWAY_TESTS_CUTS_WORLD_H

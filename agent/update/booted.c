@@ -1,0 +1,108 @@
+#include "update/booted.h"
+
+#include "base/log.h"
+#include "update/activate.h"
+#include "update/keep.h"
+
+void booted_record_failed(struct machine *m, const struct err *e)
+{
+    log_error("%s", e->text);
+    m->unconfirmed = true;
+    loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
+}
+
+static void booted_confirm(struct machine *m)
+{
+    struct err e;
+
+    if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &e) < 0)
+        booted_record_failed(m, &e);
+}
+
+bool booted_settle(struct machine *m)
+{
+    struct err e;
+
+    if (machine_booted(m)->condition != SLOT_BAD || !state_slot_bootable(machine_other(m))) {
+        booted_confirm(m);
+        return false;
+    }
+    if (activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, &e) == 0)
+        return true;
+    booted_record_failed(m, &e);
+    return false;
+}
+
+/* Remember why before the boot record changes: a cut between the two finds a bad slot booted and goes back then. */
+int booted_give_up(struct machine *m, const char *event, enum slot_id slot, struct err *e)
+{
+    struct slot_record *s = &m->store.slots[slot];
+
+    keep_failure(m, event, slot, &s->tag);
+    state_digest_fail(&m->store.state, &s->tag);
+    s->condition = SLOT_BAD;
+    m->store.state.trial_slot = 0;
+    keep_slot(m, slot);
+    keep_state(m);
+    return activate_roll_back(&board, slot, (uint8_t)m->conf->update.tries, e);
+}
+
+/* A trial is pending, but was never armed: a cut or a failure came between. What is armed must be whole; and a trial
+ * whose failure could not be remembered might be repeated for ever. */
+static void trial_resume(struct machine *m, enum slot_id slot)
+{
+    uint8_t tries = (uint8_t)m->conf->update.tries;
+    bool whole = m->store.slots[slot].condition == SLOT_GOOD;
+    struct err e;
+
+    m->store.state.trial_slot = whole ? 1 + (uint32_t)slot : 0;
+    if (state_save(&m->store, &e) < 0)
+        log_error("slot %c is not armed: %s", 'A' + (int)slot, e.text);
+    else if (whole) {
+        log_info("slot %c was verified but not armed: arming it now", 'A' + (int)slot);
+        if (activate_arm(&board, slot, tries, &e) == 0)
+            m->state = MACHINE_REBOOTING;
+        else
+            booted_record_failed(m, &e);
+        return;
+    }
+    booted_confirm(m);
+}
+
+/* A version was armed, but the other slot is running: either it was never started, or the boot loader used up its
+ * tries. */
+static int trial_missed(struct machine *m, struct err *e)
+{
+    enum slot_id slot = slot_other(m->booted);
+    struct bootrec r;
+    struct bootrec_health health;
+    int rc = board.bootrec->load(board.bootrec_arg, &r, &health, e);
+
+    if (rc < 0)
+        return rc;
+    if (r.first != slot) {
+        trial_resume(m, slot);
+        return 0;
+    }
+    err_set(&m->cause, ERR_BOOT,
+            "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
+            'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
+    if (booted_give_up(m, "trial", slot, e) < 0)
+        booted_record_failed(m, e);
+    return 0;
+}
+
+int booted_judge(struct machine *m, struct err *e)
+{
+    uint32_t trial = m->store.state.trial_slot;
+
+    if (trial == 1 + (uint32_t)m->booted) {
+        m->state = MACHINE_TRIAL;
+        return 0;
+    }
+    if (trial)
+        return trial_missed(m, e);
+    if (booted_settle(m))
+        m->state = MACHINE_REBOOTING;
+    return 0;
+}
