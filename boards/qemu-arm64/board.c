@@ -1,15 +1,7 @@
 /* QEMU's virt machine, 64 bit: README.md. */
 #include "hal/board.h"
+#include "boards/common/card.h"
 #include "hal/linux/linux.h"
-#include "hal/linux/uboot_env.h"
-
-/* boards/common/uboot.config */
-static const struct uboot_env_place environment = {
-    .device = {"/dev/mmcblk0", "/dev/mmcblk0"},
-    .offset = {0x100000, 0x110000},
-    .size = 0x4000,
-    .lock = UBOOT_ENV_LOCK,
-};
 
 const struct board board = {
     .name = CONFIG_BOARD_NAME,
@@ -20,7 +12,7 @@ const struct board board = {
     .tree = &tree_linux,
     .disk = &disk_linux,
     .bootrec = &bootrec_uboot,
-    .bootrec_arg = &environment,
+    .bootrec_arg = &card_environment,
     .watchdog = &watchdog_linux,
     .reset = &reset_linux,
     .clock = &clock_linux,
