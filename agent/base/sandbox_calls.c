@@ -2,25 +2,10 @@
  * another architecture's numbering, ends the process with SIGSYS, which agentd then tells. stage has a slot to make, mount
  * and compare with whatever the kernel offers for it, so its list is of what it may not. */
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "base/log.h"
+#include "base/filter.h"
 #include "base/sandbox.h"
-
-#if defined(__x86_64__)
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH AUDIT_ARCH_AARCH64
-#elif defined(__arm__)
-#define ARCH AUDIT_ARCH_ARM
-#else
-#error "which AUDIT_ARCH_ is this?"
-#endif
 
 /* Numbers that one of the architectures, or an older kernel's headers, has not; none of them is a call's. */
 #define ABSENT 0xffffffff
@@ -209,49 +194,28 @@ static const uint32_t denied[] = {
     __NR_open_by_handle_at,
 };
 
-struct program {
-    struct sock_filter code[256];
-    unsigned short cnt;
-};
-
-static void op(struct program *p, uint16_t code, uint32_t k, uint8_t yes, uint8_t no)
+static void list_add(struct filter *f, const uint32_t *calls, size_t cnt, uint32_t verdict)
 {
-    ASSERT(p->cnt < sizeof p->code / sizeof p->code[0]);
-    p->code[p->cnt++] = (struct sock_filter){.code = code, .jt = yes, .jf = no, .k = k};
+    for (size_t i = 0; i < cnt; i++)
+        if (calls[i] != ABSENT)
+            filter_answer_if(f, BPF_JEQ, calls[i], verdict);
 }
 
-static void list_add(struct program *p, const uint32_t *calls, size_t cnt, uint32_t verdict)
-{
-    for (size_t i = 0; i < cnt; i++) {
-        if (calls[i] == ABSENT)
-            continue;
-        op(p, BPF_JMP | BPF_JEQ | BPF_K, calls[i], 0, 1);
-        op(p, BPF_RET | BPF_K, verdict, 0, 0);
-    }
-}
-
-#define LIST_ADD(p, list, verdict) list_add(p, list, sizeof(list) / sizeof(list)[0], verdict)
+#define LIST_ADD(f, list, verdict) list_add(f, list, sizeof(list) / sizeof(list)[0], verdict)
 
 int sandbox_calls(enum sandbox kind, struct err *e)
 {
-    static struct program p;
-    struct sock_fprog program = {.filter = p.code};
+    static struct filter f;
 
-    op(&p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
-    op(&p, BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
-    op(&p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
-    op(&p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
+    filter_begin(&f, SECCOMP_RET_KILL_PROCESS);
     if (kind == SANDBOX_STAGE) {
-        LIST_ADD(&p, denied, SECCOMP_RET_KILL_PROCESS);
+        LIST_ADD(&f, denied, SECCOMP_RET_KILL_PROCESS);
     } else {
-        LIST_ADD(&p, plain, SECCOMP_RET_ALLOW);
+        LIST_ADD(&f, plain, SECCOMP_RET_ALLOW);
         if (kind == SANDBOX_FETCH)
-            LIST_ADD(&p, network, SECCOMP_RET_ALLOW);
+            LIST_ADD(&f, network, SECCOMP_RET_ALLOW);
     }
-    op(&p, BPF_RET | BPF_K, kind == SANDBOX_STAGE ? SECCOMP_RET_ALLOW : SECCOMP_RET_KILL_PROCESS, 0, 0);
-    program.len = p.cnt;
+    filter_answer(&f, kind == SANDBOX_STAGE ? SECCOMP_RET_ALLOW : SECCOMP_RET_KILL_PROCESS);
     /* EINVAL: a kernel without it, which sandbox_describe() says */
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 && errno != EINVAL)
-        return err_errno(e, "sandbox: seccomp");
-    return 0;
+    return filter_enter(&f) < 0 && errno != EINVAL ? err_errno(e, "sandbox: seccomp") : 0;
 }

@@ -1,26 +1,11 @@
 #include "sup/seccomp.h"
 
 #include <errno.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "base/log.h"
-
-#if defined(__x86_64__)
-#define ARCH_OWN AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH_OWN AUDIT_ARCH_AARCH64
-#elif defined(__arm__)
-#define ARCH_OWN AUDIT_ARCH_ARM
-#else
-#error "which AUDIT_ARCH_ is this?"
-#endif
+#include "base/filter.h"
 
 /* mseal: up to here the list below was checked. From 424 on the numbers are the same everywhere. */
 #define NEWEST 462
@@ -142,92 +127,50 @@ static const uint32_t personalities[] = {0x0, 0x8, 0x20000, 0x20008, 0xffffffff}
 
 #define DENIED_CNT (sizeof denied / sizeof denied[0])
 #define PERSONALITY_CNT (sizeof personalities / sizeof personalities[0])
-#define INSN_MAX (32 + 2 * DENIED_CNT + 2 * PERSONALITY_CNT)
-
-struct program {
-    size_t cnt;
-    struct sock_filter insn[INSN_MAX];
-};
-
-static void put(struct program *p, struct sock_filter insn)
-{
-    ASSERT(p->cnt < INSN_MAX);
-    p->insn[p->cnt++] = insn;
-}
-
-static void load(struct program *p, size_t offset)
-{
-    put(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset));
-}
-
-static void answer(struct program *p, uint32_t verdict)
-{
-    put(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, verdict));
-}
-
-/* When the comparison holds, the verdict; otherwise on. */
-static void answer_if(struct program *p, uint16_t compare, uint32_t value, uint32_t verdict)
-{
-    put(p, (struct sock_filter)BPF_JUMP((uint16_t)(BPF_JMP | compare | BPF_K), value, 0, 1));
-    answer(p, verdict);
-}
 
 static const uint32_t refuse = SECCOMP_RET_ERRNO | EPERM;
 static const uint32_t unknown = SECCOMP_RET_ERRNO | ENOSYS;
 
-/* The low half of an argument: both architectures with 64 bit are little-endian, and so are those with 32. */
-static size_t argument(int n)
+static void number_judge(struct filter *f, uint64_t caps)
 {
-    return offsetof(struct seccomp_data, args) + (size_t)n * sizeof(uint64_t);
-}
-
-static void number_judge(struct program *p, uint64_t caps)
-{
-    load(p, offsetof(struct seccomp_data, arch));
-    put(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH_OWN, 1, 0));
-    answer(p, unknown);
-    load(p, offsetof(struct seccomp_data, nr));
-    if (ARCH_OWN == AUDIT_ARCH_ARM)
-        answer_if(p, BPF_JGE, ARM_PRIVATE, SECCOMP_RET_ALLOW);
-    answer_if(p, BPF_JGT, NEWEST, unknown);
+    filter_begin(f, unknown);
+    if (FILTER_ARCH == AUDIT_ARCH_ARM)
+        filter_answer_if(f, BPF_JGE, ARM_PRIVATE, SECCOMP_RET_ALLOW);
+    filter_answer_if(f, BPF_JGT, NEWEST, unknown);
     for (size_t i = 0; i < DENIED_CNT; i++)
         if (!(caps >> denied[i].opens & 1))
-            answer_if(p, BPF_JEQ, denied[i].number, refuse);
+            filter_answer_if(f, BPF_JEQ, denied[i].number, refuse);
 }
 
 /* New namespaces; clone3 keeps its flags where no filter can look, so the C libraries fall back to clone. */
-static void clone_judge(struct program *p, uint64_t caps)
+static void clone_judge(struct filter *f, uint64_t caps)
 {
     if (caps >> CAP_SYS_ADMIN & 1)
         return;
-    answer_if(p, BPF_JEQ, NR_CLONE3, unknown);
-    put(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4));
-    load(p, argument(0));
-    put(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1));
-    answer(p, refuse);
-    answer(p, SECCOMP_RET_ALLOW);
+    filter_answer_if(f, BPF_JEQ, NR_CLONE3, unknown);
+    filter_op(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
+    filter_load_argument(f, 0);
+    filter_op(f, BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
+    filter_answer(f, refuse);
+    filter_answer(f, SECCOMP_RET_ALLOW);
 }
 
-static void personality_judge(struct program *p)
+static void personality_judge(struct filter *f)
 {
-    put(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_personality, 1, 0));
-    answer(p, SECCOMP_RET_ALLOW);
-    load(p, argument(0));
+    filter_op(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_personality, 1, 0);
+    filter_answer(f, SECCOMP_RET_ALLOW);
+    filter_load_argument(f, 0);
     for (size_t i = 0; i < PERSONALITY_CNT; i++)
-        answer_if(p, BPF_JEQ, personalities[i], SECCOMP_RET_ALLOW);
-    answer(p, refuse);
+        filter_answer_if(f, BPF_JEQ, personalities[i], SECCOMP_RET_ALLOW);
+    filter_answer(f, refuse);
 }
 
 int seccomp_enter(uint64_t caps, struct err *e)
 {
-    struct program p = {.cnt = 0};
-    struct sock_fprog filter;
+    struct filter f;
 
-    number_judge(&p, caps);
-    clone_judge(&p, caps);
-    personality_judge(&p);
-    filter = (struct sock_fprog){.len = (uint16_t)p.cnt, .filter = p.insn};
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0))
-        return err_errno(e, "system call filter");
-    return 0;
+    number_judge(&f, caps);
+    clone_judge(&f, caps);
+    personality_judge(&f);
+    return filter_enter(&f) < 0 ? err_errno(e, "system call filter") : 0;
 }
