@@ -1,96 +1,14 @@
 /* Readiness and health of a real app: its check, what it says by sd_notify(3), and when it is ended for it. And what is
  * made of an image's config and the device's, and of a board's memory. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
+#include <sys/un.h>
 
 #include "base/conf_app.h"
-#include "sup/app.h"
 #include "sup/budget.h"
 #include "sup/effective.h"
+#include "sup_owner.h"
 
 #define GUARD_MS 15000
-
-static struct loop loop;
-static struct app app;
-static struct app_spec spec;
-static struct conf_app policy;
-static struct err err;
-static enum app_notice notices[8];
-static int notice_cnt;
-static int child_pipe[2];
-static char dir[32];
-
-/* --- an owner ------------------------------------------------------------------------------------------------------ */
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static void on_notice(void *ctx, enum app_notice n)
-{
-    (void)ctx;
-    assert_true(notice_cnt < 8);
-    notices[notice_cnt++] = n;
-    loop_stop(&loop);
-}
-
-static void on_sigchld(int sig)
-{
-    int saved = errno;
-
-    (void)sig;
-    (void)!write(child_pipe[1], "", 1);
-    errno = saved;
-}
-
-static void on_child(void *ctx, short revents)
-{
-    char buf[64];
-    int status;
-    pid_t pid;
-
-    (void)ctx;
-    (void)revents;
-    (void)!read(child_pipe[0], buf, sizeof buf);
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-        app_reap(&app, pid, status);
-}
-
-static void on_pause(void *ctx)
-{
-    (void)ctx;
-    loop_stop(&loop);
-}
-
-static void loop_for(uint64_t ms)
-{
-    struct loop_timer pause = {.due = on_pause};
-
-    loop_timer_set(&loop, &pause, ms);
-    assert_int_equal(loop_run(&loop), 0);
-    loop_timer_clear(&loop, &pause);
-}
 
 static void wait_state(enum app_state s)
 {
@@ -103,24 +21,12 @@ static void wait_state(enum app_state s)
     }
 }
 
-static void text_add(const char *s)
-{
-    size_t len = strlen(s) + 1;
-
-    memcpy(spec.text + spec.text_len, s, len);
-    spec.text_len = (uint16_t)(spec.text_len + len);
-}
-
 static void start(const char *script, const char *check)
 {
     const struct app_setup setup = {&policy, 1, 3, dir, dir, on_notice, NULL};
 
-    memset(&spec, 0, sizeof spec);
-    spec.cwd[0] = '/';
-    spec.arg_cnt = 3;
-    text_add("/bin/sh");
-    text_add("-c");
-    text_add(script);
+    policy.stop_timeout_s = 1;
+    spec_args("/bin/sh", "-c", script);
     if (check) {
         spec.health_cnt = 3;
         text_add("/bin/sh");
@@ -142,55 +48,6 @@ static bool log_has(const char *part)
 
     text[app_log_read(&app.log, 0, text, sizeof text - 1, &at)] = '\0';
     return strstr(text, part);
-}
-
-static int set_up(void **state)
-{
-    struct sigaction sa = {.sa_handler = on_sigchld, .sa_flags = SA_RESTART};
-
-    (void)state;
-    notice_cnt = 0;
-    loop_init(&loop, now_ms);
-    memset(&policy, 0, sizeof policy);
-    policy.start_timeout_s = 10;
-    policy.stop_timeout_s = 1;
-    policy.pids = 100;
-    policy.tmpfs_kb = 1024;
-    policy.restart = RESTART_NO;
-    snprintf(dir, sizeof dir, "/tmp/test_sup_health.XXXXXX");
-    if (!mkdtemp(dir) || pipe2(child_pipe, O_CLOEXEC | O_NONBLOCK))
-        return -1;
-    loop_fd_add(&loop, child_pipe[0], POLLIN, on_child, NULL);
-    return sigaction(SIGCHLD, &sa, NULL);
-}
-
-static int tear_down(void **state)
-{
-    char command[64];
-
-    (void)state;
-    signal(SIGCHLD, SIG_DFL);
-    if (app.pid > 0)
-        kill(app.pid, SIGKILL);
-    if (app.loop)
-        health_stop(&app.health);
-    /* all of them: the first process of a pid namespace does not end before a check in it was waited for */
-    while (waitpid(-1, NULL, 0) > 0)
-        ;
-    cgroup_kill(&app.cgroup);
-    cgroup_remove(&app.cgroup);
-    if (app.out_fd >= 0)
-        close(app.out_fd);
-    if (app.notify.fd > 0)
-        close(app.notify.fd);
-    if (app.log.fd > 0)
-        close(app.log.fd);
-    close(child_pipe[0]);
-    close(child_pipe[1]);
-    memset(&app, 0, sizeof app);
-    app.out_fd = -1;
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
 }
 
 /* --- health check -------------------------------------------------------------------------------------------------- */
@@ -351,8 +208,6 @@ static void what_does_not_fit_is_refused(void **state)
     assert_non_null(strstr(err.text, "memory: app 1001 KB + agent "));
     assert_int_equal(budget_fit(0, 1000, &kb, &err), ERR_LIMIT);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
