@@ -6,8 +6,11 @@
 #include "base/log.h"
 #include "ctl/json.h"
 
+struct verb;
+
 /* What a verb works on. A verb adds its part of the answer to `to`, or fails with *e set. */
 struct request {
+    const struct verb *verb;
     const struct ctl_owner *owner;
     const cJSON *args;
     bool ascii;
@@ -15,31 +18,32 @@ struct request {
     cJSON *to;
 };
 
-static int verb_status(struct request *r, struct err *e)
+struct verb {
+    const char *name;
+    int (*run)(struct request *r, struct err *e);
+    enum ctl_order order; /* of verb_order; all others change nothing */
+};
+
+static int status_answer(struct request *r, bool why)
 {
     static struct status s;
 
-    (void)e;
     memset(&s, 0, sizeof s);
     r->owner->status(r->owner->ctx, &s);
-    status_add(r->json, json_put_object(r->json, r->to, "status"), &s, false);
+    status_add(r->json, json_put_object(r->json, r->to, r->verb->name), &s, why);
     return 0;
+}
+
+static int verb_status(struct request *r, struct err *e)
+{
+    (void)e;
+    return status_answer(r, false);
 }
 
 static int verb_why(struct request *r, struct err *e)
 {
-    static struct status s;
-
     (void)e;
-    memset(&s, 0, sizeof s);
-    r->owner->status(r->owner->ctx, &s);
-    status_add(r->json, json_put_object(r->json, r->to, "why"), &s, true);
-    return 0;
-}
-
-static int verb_plan(struct request *r, struct err *e)
-{
-    return r->owner->look(r->owner->ctx, e);
+    return status_answer(r, true);
 }
 
 static int verb_planned(struct request *r, struct err *e)
@@ -52,34 +56,9 @@ static int verb_planned(struct request *r, struct err *e)
     return 0;
 }
 
-static int verb_update(struct request *r, struct err *e)
+static int verb_order(struct request *r, struct err *e)
 {
-    return r->owner->update(r->owner->ctx, false, e);
-}
-
-static int verb_downgrade(struct request *r, struct err *e)
-{
-    return r->owner->update(r->owner->ctx, true, e);
-}
-
-static int verb_confirm(struct request *r, struct err *e)
-{
-    return r->owner->confirm(r->owner->ctx, e);
-}
-
-static int verb_rollback(struct request *r, struct err *e)
-{
-    return r->owner->rollback(r->owner->ctx, e);
-}
-
-static int verb_hold(struct request *r, struct err *e)
-{
-    return r->owner->hold(r->owner->ctx, e);
-}
-
-static int verb_release(struct request *r, struct err *e)
-{
-    return r->owner->release(r->owner->ctx, e);
+    return r->owner->order(r->owner->ctx, r->verb->order, e);
 }
 
 /* "from" of the question: a count of bytes or events that stays exact in JSON. */
@@ -136,15 +115,13 @@ static int verb_logs(struct request *r, struct err *e)
     return 0;
 }
 
-static const struct verb {
-    const char *name;
-    int (*run)(struct request *r, struct err *e);
-    bool changes_state;
-} verbs[] = {
-    {"status", verb_status, false},      {"why", verb_why, false},        {"logs", verb_logs, false},
-    {"update", verb_update, true},       {"confirm", verb_confirm, true}, {"rollback", verb_rollback, true},
-    {"hold", verb_hold, true},           {"release", verb_release, true}, {"history", verb_history, false},
-    {"downgrade", verb_downgrade, true}, {"plan", verb_plan, true},       {"planned", verb_planned, false},
+static const struct verb verbs[] = {
+    {"status", verb_status, CTL_NO_ORDER}, {"why", verb_why, CTL_NO_ORDER},
+    {"logs", verb_logs, CTL_NO_ORDER},     {"history", verb_history, CTL_NO_ORDER},
+    {"plan", verb_order, CTL_PLAN},        {"planned", verb_planned, CTL_NO_ORDER},
+    {"update", verb_order, CTL_UPDATE},    {"downgrade", verb_order, CTL_DOWNGRADE},
+    {"confirm", verb_order, CTL_CONFIRM},  {"rollback", verb_order, CTL_ROLLBACK},
+    {"hold", verb_order, CTL_HOLD},        {"release", verb_order, CTL_RELEASE},
 };
 
 static const struct verb *verb_find(const char *name)
@@ -213,13 +190,13 @@ size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t l
     struct err e = {.code = ERR_STATE, .text = "refused"};
     const struct verb *verb = request_check(args, &e);
     struct json j;
-    struct request r = {.owner = owner, .args = args, .ascii = ascii, .json = &j, .to = json_start(&j)};
+    struct request r = {verb, owner, args, ascii, &j, json_start(&j)};
     int rc = verb ? 0 : e.code;
     int n;
 
     json_put_integer(&j, r.to, "v", CTL_VERSION);
     json_put_bool(&j, r.to, "ok", true);
-    if (verb && verb->changes_state)
+    if (verb && verb->order)
         log_info("%s asked for over %s", verb->name, via);
     if (verb)
         rc = verb->run(&r, &e);

@@ -16,19 +16,24 @@
 #include "hal/serial.h"
 #include "sup/log.h"
 
-/* What the server asks of its owner. All answer at once; `look`, `update` and `rollback` only start something. */
+/* What a person may order. Each has a verb of its name. */
+enum ctl_order {
+    CTL_NO_ORDER = 0,
+    CTL_PLAN,      /* make a plan; the owner's plan() tells how far it is */
+    CTL_UPDATE,    /* poll now and install what is there, failed digest or not */
+    CTL_DOWNGRADE, /* the same, under the floor of versions, too */
+    CTL_CONFIRM,   /* end the trial now; ERR_STATE when there is none */
+    CTL_ROLLBACK,  /* go back to the other slot; ERR_STATE when it holds no good version */
+    CTL_HOLD,      /* install nothing new until `release` */
+    CTL_RELEASE,
+};
+
+/* What the server asks of its owner. All answer at once; plans, updates and a rollback only start. */
 struct ctl_owner {
     void *ctx;
-    void (*status)(void *ctx, struct status *out);
-    int (*look)(void *ctx, struct err *e); /* make a plan; `plan` tells how far it is */
+    void (*status)(void *ctx, struct status *out); /* fill what is all zero */
     void (*plan)(void *ctx, struct plan *out);
-    /* Poll now and install what is there, failed digest or not; with `older`, under the floor of versions, too. */
-    int (*update)(void *ctx, bool older, struct err *e);
-    int (*confirm)(void *ctx, struct err *e); /* end the trial now; ERR_STATE when there is none */
-    int (*rollback)(void *ctx,
-                    struct err *e); /* go back to the other slot; ERR_STATE when it holds no good version */
-    int (*hold)(void *ctx, struct err *e); /* install nothing new until `release` */
-    int (*release)(void *ctx, struct err *e);
+    int (*order)(void *ctx, enum ctl_order order, struct err *e);
     /* As history_read() of update/history.h. */
     size_t (*history)(void *ctx, uint32_t *from, struct event *out, size_t max);
     const struct app_log *log;

@@ -115,7 +115,6 @@ static void on_status(void *ctx, struct status *out)
     struct agentd *d = ctx;
     struct err e;
 
-    memset(out, 0, sizeof *out);
     snprintf(out->agent_version, sizeof out->agent_version, "%s", SLIPWAY_VERSION);
     snprintf(out->board, sizeof out->board, "%s", board.name);
     if (board.identity->device_id(out->device_id, sizeof out->device_id, &e) < 0)
@@ -133,39 +132,32 @@ static void on_status(void *ctx, struct status *out)
     machine_status(&d->machine, out);
 }
 
-static int on_look(void *ctx, struct err *e)
-{
-    return machine_look(&((struct agentd *)ctx)->machine, e);
-}
-
 static void on_plan(void *ctx, struct plan *out)
 {
     machine_plan(&((struct agentd *)ctx)->machine, out);
 }
 
-static int on_update(void *ctx, bool older, struct err *e)
+static int on_order(void *ctx, enum ctl_order order, struct err *e)
 {
-    return machine_update(&((struct agentd *)ctx)->machine, older, e);
-}
+    struct machine *m = &((struct agentd *)ctx)->machine;
 
-static int on_confirm(void *ctx, struct err *e)
-{
-    return machine_confirm(&((struct agentd *)ctx)->machine, e);
-}
-
-static int on_rollback(void *ctx, struct err *e)
-{
-    return machine_rollback(&((struct agentd *)ctx)->machine, e);
-}
-
-static int on_hold(void *ctx, struct err *e)
-{
-    return machine_hold(&((struct agentd *)ctx)->machine, true, e);
-}
-
-static int on_release(void *ctx, struct err *e)
-{
-    return machine_hold(&((struct agentd *)ctx)->machine, false, e);
+    switch (order) {
+    case CTL_PLAN:
+        return machine_look(m, e);
+    case CTL_UPDATE:
+    case CTL_DOWNGRADE:
+        return machine_update(m, order == CTL_DOWNGRADE, e);
+    case CTL_CONFIRM:
+        return machine_confirm(m, e);
+    case CTL_ROLLBACK:
+        return machine_rollback(m, e);
+    case CTL_HOLD:
+    case CTL_RELEASE:
+        return machine_hold(m, order == CTL_HOLD, e);
+    case CTL_NO_ORDER:
+        break;
+    }
+    return err_set(e, ERR_UNSUPPORTED, "no order");
 }
 
 static size_t on_history(void *ctx, uint32_t *from, struct event *out, size_t max)
@@ -190,13 +182,8 @@ static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
     const struct ctl_owner owner = {
         .ctx = d,
         .status = on_status,
-        .look = on_look,
         .plan = on_plan,
-        .update = on_update,
-        .confirm = on_confirm,
-        .rollback = on_rollback,
-        .hold = on_hold,
-        .release = on_release,
+        .order = on_order,
         .history = on_history,
         .log = &d->machine.app.log,
     };

@@ -32,7 +32,7 @@ static struct {
     struct loop_timer stop;
     struct app_log log;
     uint64_t skipped_ms;
-    int rollbacks;
+    int rollbacks, downgrades;
     bool held;
     int opens;
     bool closed; /* the serial port can't be opened */
@@ -54,42 +54,17 @@ static void owner_status(void *ctx, struct status *out)
     memset(out->last_failure.text, 'x', sizeof out->last_failure.text - 1);
 }
 
-static int owner_update(void *ctx, bool older, struct err *e)
+static int owner_order(void *ctx, enum ctl_order order, struct err *e)
 {
     (void)ctx;
-    (void)older;
-    (void)e;
-    return 0;
-}
-
-static int owner_confirm(void *ctx, struct err *e)
-{
-    (void)ctx;
-    return err_set(e, ERR_STATE, "no trial is on");
-}
-
-static int owner_rollback(void *ctx, struct err *e)
-{
-    (void)ctx;
-    (void)e;
-    t.rollbacks++;
-    return 0;
-}
-
-static int owner_hold(void *ctx, struct err *e)
-{
-    (void)ctx;
-    (void)e;
-    t.held = true;
-    return 0;
-}
-
-static int owner_release(void *ctx, struct err *e)
-{
-    (void)ctx;
-    if (!t.held)
+    if (order == CTL_CONFIRM)
+        return err_set(e, ERR_STATE, "no trial is on");
+    if (order == CTL_RELEASE && !t.held)
         return err_set(e, ERR_STATE, "nothing is held");
-    t.held = false;
+    if (order == CTL_HOLD || order == CTL_RELEASE)
+        t.held = order == CTL_HOLD;
+    t.rollbacks += order == CTL_ROLLBACK;
+    t.downgrades += order == CTL_DOWNGRADE;
     return 0;
 }
 
@@ -121,14 +96,8 @@ static int port_open(const char *path, uint32_t baud, int *fd, struct err *e)
 }
 
 static const struct serial_ops port = {.open = port_open};
-static struct ctl_owner owner = {.status = owner_status,
-                                 .update = owner_update,
-                                 .confirm = owner_confirm,
-                                 .rollback = owner_rollback,
-                                 .hold = owner_hold,
-                                 .release = owner_release,
-                                 .history = owner_history,
-                                 .log = &t.log};
+static struct ctl_owner owner = {
+    .status = owner_status, .order = owner_order, .history = owner_history, .log = &t.log};
 
 static void stop(void *ctx)
 {
@@ -259,6 +228,10 @@ static void test_verbs(void **state)
     say(fd, "{\"v\":1,\"cmd\":\"rollback\"}\n");
     assert_code(answer(fd), "");
     assert_int_equal(t.rollbacks, 1);
+    assert_int_equal(t.downgrades, 0);
+    say(fd, "{\"v\":1,\"cmd\":\"downgrade\"}\n");
+    assert_code(answer(fd), "");
+    assert_int_equal(t.downgrades, 1);
     close(fd);
 }
 
