@@ -36,17 +36,24 @@ static int line_next(struct notice *n, struct err *e)
     return 1;
 }
 
-static int notice_begin(struct notice *n, const char *text, size_t len, const char *kind, struct err *e)
+/* Give each line after the first one to `word`. */
+static int notice_read(const char *text, size_t len, const char *kind,
+                       int (*word)(const struct notice *n, void *out, struct err *e), void *out,
+                       struct err *e)
 {
-    int rc;
+    struct notice n = {.at = text, .end = text + len};
+    int rc = line_next(&n, e);
 
-    *n = (struct notice){.at = text, .end = text + len};
-    rc = line_next(n, e);
     if (rc < 0)
         return rc;
-    if (rc == 0 || strcmp(n->line, "slipway") != 0 || strcmp(n->value, kind) != 0)
+    if (rc == 0 || strcmp(n.line, "slipway") != 0 || strcmp(n.value, kind) != 0)
         return err_set(e, ERR_FORMAT, "want \"slipway %s\" in the first line", kind);
-    return 0;
+    while ((rc = line_next(&n, e)) == 1) {
+        rc = word(&n, out, e);
+        if (rc < 0)
+            return rc;
+    }
+    return rc;
 }
 
 static int number_read(const struct notice *n, uint32_t *out, struct err *e)
@@ -80,36 +87,27 @@ static int key_read(const struct notice *n, struct notice_root *out, struct err 
     return 0;
 }
 
-static int root_read(struct notice *n, struct notice_root *out, struct err *e)
+static int root_word(const struct notice *n, void *ctx, struct err *e)
 {
-    int rc;
+    struct notice_root *out = ctx;
 
-    while ((rc = line_next(n, e)) == 1) {
-        if (!strcmp(n->line, "version"))
-            rc = number_read(n, &out->version, e);
-        else if (!strcmp(n->line, "threshold"))
-            rc = number_read(n, &out->threshold, e);
-        else if (!strcmp(n->line, "key"))
-            rc = key_read(n, out, e);
-        else
-            rc = err_set(e, ERR_FORMAT, "unknown word \"%.40s\"", n->line);
-        if (rc < 0)
-            return rc;
-    }
-    if (rc == 0 && (!out->version || !out->threshold || out->threshold > out->key_cnt))
-        return err_set(e, ERR_FORMAT, "want a version, a threshold, and at least as many keys");
-    return rc;
+    if (!strcmp(n->line, "version"))
+        return number_read(n, &out->version, e);
+    if (!strcmp(n->line, "threshold"))
+        return number_read(n, &out->threshold, e);
+    if (!strcmp(n->line, "key"))
+        return key_read(n, out, e);
+    return err_set(e, ERR_FORMAT, "unknown word \"%.40s\"", n->line);
 }
 
 int notice_root_parse(const char *text, size_t len, struct notice_root *out, struct err *e)
 {
-    struct notice n;
     int rc;
 
     memset(out, 0, sizeof *out);
-    rc = notice_begin(&n, text, len, "root", e);
-    if (rc == 0)
-        rc = root_read(&n, out, e);
+    rc = notice_read(text, len, "root", root_word, out, e);
+    if (rc == 0 && (!out->version || !out->threshold || out->threshold > out->key_cnt))
+        rc = err_set(e, ERR_FORMAT, "want a version, a threshold, and at least as many keys");
     return rc ? err_prefix(e, "root") : 0;
 }
 
@@ -123,33 +121,24 @@ static int text_read(const struct notice *n, char *out, size_t cap, struct err *
     return 0;
 }
 
-static int brake_read(struct notice *n, struct notice_brake *out, struct err *e)
+static int brake_word(const struct notice *n, void *ctx, struct err *e)
 {
-    int rc;
+    struct notice_brake *out = ctx;
 
-    while ((rc = line_next(n, e)) == 1) {
-        if (!strcmp(n->line, "repository"))
-            rc = text_read(n, out->repository, sizeof out->repository, e);
-        else if (!strcmp(n->line, "reason"))
-            rc = text_read(n, out->reason, sizeof out->reason, e);
-        else
-            rc = err_set(e, ERR_FORMAT, "unknown word \"%.40s\"", n->line);
-        if (rc < 0)
-            return rc;
-    }
-    if (rc == 0 && (!out->repository[0] || !out->reason[0]))
-        return err_set(e, ERR_FORMAT, "want a repository and a reason");
-    return rc;
+    if (!strcmp(n->line, "repository"))
+        return text_read(n, out->repository, sizeof out->repository, e);
+    if (!strcmp(n->line, "reason"))
+        return text_read(n, out->reason, sizeof out->reason, e);
+    return err_set(e, ERR_FORMAT, "unknown word \"%.40s\"", n->line);
 }
 
 int notice_brake_parse(const char *text, size_t len, struct notice_brake *out, struct err *e)
 {
-    struct notice n;
     int rc;
 
     memset(out, 0, sizeof *out);
-    rc = notice_begin(&n, text, len, "brake", e);
-    if (rc == 0)
-        rc = brake_read(&n, out, e);
+    rc = notice_read(text, len, "brake", brake_word, out, e);
+    if (rc == 0 && (!out->repository[0] || !out->reason[0]))
+        rc = err_set(e, ERR_FORMAT, "want a repository and a reason");
     return rc ? err_prefix(e, "brake") : 0;
 }
