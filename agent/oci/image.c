@@ -25,30 +25,21 @@ static bool is_manifest(enum oci_media m)
 static int descriptor_parse(const cJSON *d, struct digest *digest, uint64_t *size, const char **media,
                             struct err *e)
 {
-    const char *text;
     const cJSON *urls;
     int rc;
 
     if (!cJSON_IsObject(d))
         return err_set(e, ERR_FORMAT, "want an object, got %s", json_kind(d));
     rc = json_string(d, "mediaType", JSON_REQUIRED, media, e);
-    if (rc)
-        return rc;
-    rc = json_string(d, "digest", JSON_REQUIRED, &text, e);
-    if (rc)
-        return rc;
-    if (!digest_parse(text, strlen(text), digest))
-        return err_set(e, ERR_FORMAT, "digest: want sha256: and 64 lower-case hex digits, got \"%.80s\"",
-                       text);
-    rc = json_uint(d, "size", JSON_REQUIRED, size, e);
-    if (rc)
-        return rc;
-    rc = json_array(d, "urls", JSON_OPTIONAL, &urls, e);
-    if (rc)
-        return rc;
-    if (urls && urls->child)
-        return err_set(e, ERR_POLICY, "content from elsewhere (urls) is never fetched");
-    return 0;
+    if (!rc)
+        rc = json_digest(d, "digest", digest, e);
+    if (!rc)
+        rc = json_uint(d, "size", JSON_REQUIRED, size, e);
+    if (!rc)
+        rc = json_array(d, "urls", JSON_OPTIONAL, &urls, e);
+    if (!rc && urls && urls->child)
+        rc = err_set(e, ERR_POLICY, "content from elsewhere (urls) is never fetched");
+    return rc;
 }
 
 /* What every document of this format has in front: schemaVersion 2 and a mediaType that fits the transport's. */

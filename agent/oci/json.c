@@ -242,6 +242,17 @@ int json_uint(const cJSON *parent, const char *key, enum json_need need, uint64_
     return 0;
 }
 
+int json_digest(const cJSON *parent, const char *key, struct digest *out, struct err *e)
+{
+    const char *text;
+    int rc = json_string(parent, key, JSON_REQUIRED, &text, e);
+
+    if (!rc && !digest_parse(text, strlen(text), out))
+        rc =
+            err_set(e, ERR_FORMAT, "%s: want sha256: and 64 lower-case hex digits, got \"%.80s\"", key, text);
+    return rc;
+}
+
 bool json_digits(const char *text, uint64_t *out)
 {
     bool zero = *text == '0';

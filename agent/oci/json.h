@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 
 #define JSON_DEPTH_MAX 16
 #define JSON_VALUE_MAX 16384 /* values in a document: about 1.2 MB of tree */
@@ -31,6 +32,9 @@ int json_array(const cJSON *parent, const char *key, enum json_need need, const 
 int json_string(const cJSON *parent, const char *key, enum json_need need, const char **out, struct err *e);
 /* A whole number from 0 to 2^53 - 1, written with digits alone. */
 int json_uint(const cJSON *parent, const char *key, enum json_need need, uint64_t *out, struct err *e);
+
+/* "sha256:" and 64 digits; never optional. */
+int json_digest(const cJSON *parent, const char *key, struct digest *out, struct err *e);
 
 /* A whole number from 1 to 2^53 - 1 as text, digits alone, without a leading zero. */
 bool json_digits(const char *text, uint64_t *out);

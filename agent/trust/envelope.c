@@ -56,11 +56,8 @@ static uint32_t form_of(const char *text)
 
 static int place_read(const cJSON *entry, struct trust_ref *out, uint64_t size_max, struct err *e)
 {
-    const char *text;
-    int rc = json_string(entry, "digest", JSON_REQUIRED, &text, e);
+    int rc = json_digest(entry, "digest", &out->digest, e);
 
-    if (!rc && !digest_parse(text, strlen(text), &out->digest))
-        rc = err_set(e, ERR_FORMAT, "digest: want sha256: and 64 lower-case hex digits, got \"%.80s\"", text);
     if (!rc)
         rc = json_uint(entry, "size", JSON_REQUIRED, &out->size, e);
     if (!rc && (out->size == 0 || out->size > size_max))
