@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/path.h"
+
 /* --- parts --------------------------------------------------------------------------------------------------------- */
 
 /* The next item of a list that is parted by commas, without blanks around it; NULL at the end. */
@@ -183,19 +185,9 @@ static int env_put(struct conf_app *a, char *value, struct err *e)
     return 0;
 }
 
-/* Absolute, without "." and ".." and "//" and an end of "/": it is compared as text. */
-static bool path_plain(const char *s)
+static bool path_valid(const char *s)
 {
-    if (*s != '/' || !s[1])
-        return false;
-    while (*s) {
-        size_t n = strcspn(++s, "/");
-
-        if (!n || (n == 1 && s[0] == '.') || (n == 2 && s[0] == '.' && s[1] == '.'))
-            return false;
-        s += n;
-    }
-    return true;
+    return s[0] == '/' && s[1] && path_is_plain(s + 1);
 }
 
 static bool volume_name_valid(const char *s)
@@ -216,8 +208,8 @@ static int volume_put(struct conf_volume *v, char *item, struct err *e)
     if (mode)
         *mode++ = '\0';
     v->read_only = mode && !strcmp(mode, "ro");
-    if (!to || !path_plain(to) || (mode && !v->read_only && strcmp(mode, "rw") != 0) ||
-        !(path_plain(item) || volume_name_valid(item)))
+    if (!to || !path_valid(to) || (mode && !v->read_only && strcmp(mode, "rw") != 0) ||
+        !(path_valid(item) || volume_name_valid(item)))
         return err_set(e, ERR_CONFIG,
                        "volumes wants name:/path or /path:/path, with :ro if so; got \"%.60s%s%.60s\"", item,
                        to ? ":" : "", to ? to : "");
@@ -247,7 +239,7 @@ static int devices_put(struct conf_app *a, char *value, struct err *e)
     for (char *item; (item = item_next(&value)); cnt++) {
         if (cnt == CONF_APP_DEVICE_MAX)
             return err_set(e, ERR_CONFIG, "devices: more than %d", CONF_APP_DEVICE_MAX);
-        if (strncmp(item, "/dev/", 5) || !path_plain(item) || strlen(item) >= sizeof a->devices[0])
+        if (strncmp(item, "/dev/", 5) || !path_valid(item) || strlen(item) >= sizeof a->devices[0])
             return err_set(e, ERR_CONFIG, "devices wants /dev/NAME, got \"%.80s\"", item);
         snprintf(a->devices[cnt], sizeof a->devices[0], "%s", item);
     }

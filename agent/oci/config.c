@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/path.h"
 #include "oci/image.h"
 #include "oci/json.h"
 #include "oci/platform.h"
@@ -60,20 +61,6 @@ static int signal_number(const char *text)
         if (!strcmp(signals[i].name, text))
             return signals[i].number;
     return -1;
-}
-
-static bool path_is_plain(const char *path)
-{
-    while (*path) {
-        size_t len = strcspn(path, "/");
-
-        if (len == 0 || (len == 1 && path[0] == '.') || (len == 2 && path[0] == '.' && path[1] == '.'))
-            return false;
-        path += len;
-        if (*path == '/' && *++path == '\0')
-            return false;
-    }
-    return true;
 }
 
 /* --- what to run ---------------------------------------------------------------------------------------------- */
@@ -226,7 +213,7 @@ static int volumes_take(const cJSON *config, struct app_spec *app, struct err *e
     int rc = json_object(config, "Volumes", JSON_OPTIONAL, &set, e);
 
     for (const cJSON *item = set ? set->child : NULL; item && !rc; item = item->next) {
-        if (item->string[0] != '/' || !path_is_plain(item->string + 1) || !item->string[1])
+        if (item->string[0] != '/' || !item->string[1] || !path_is_plain(item->string + 1))
             return err_set(e, ERR_FORMAT, "Volumes: want absolute paths, got \"%.60s\"", item->string);
         if (app->volume_cnt == APP_VOLUME_MAX)
             return err_set(e, ERR_LIMIT, "Volumes: more than %d", APP_VOLUME_MAX);

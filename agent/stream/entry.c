@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/path.h"
+
 /* Payload of FRAME_ENTRY: this head, then path, target and xattrs without NULs between them. */
 struct entry_head {
     uint64_t size;
@@ -50,22 +52,6 @@ int entry_write(struct frame_gather *out, const struct entry *en, struct err *e)
 static int broken(const struct entry *en, const char *what, struct err *e)
 {
     return err_set(e, ERR_PEER, "entry '%.100s': %s", en->path, what);
-}
-
-/* Relative, each component 1..255 bytes and neither "." nor "..". "" is fine here. */
-static bool path_ok(const char *p)
-{
-    if (*p == '\0')
-        return true;
-    for (;;) {
-        size_t len = strcspn(p, "/");
-
-        if (len == 0 || len > NODE_NAME_MAX || (len == 1 && p[0] == '.') || (len == 2 && !memcmp(p, "..", 2)))
-            return false;
-        if (p[len] == '\0')
-            return true;
-        p += len + 1;
-    }
 }
 
 static bool has_prefix(const char *name, size_t len, const char *prefix)
@@ -147,7 +133,7 @@ static int entry_check(const struct entry *en, const struct entry_head *h, struc
 {
     if (strlen(en->path) != h->path_len || strlen(en->target) != h->target_len)
         return broken(en, "NUL in a name", e);
-    if (!path_ok(en->path))
+    if (!path_is_plain(en->path))
         return broken(en, "path is not relative and plain", e);
     if (h->type == ENTRY_NODE)
         return node_check(en, e);
@@ -155,7 +141,7 @@ static int entry_check(const struct entry *en, const struct entry_head *h, struc
         return broken(en, "unknown type of entry", e);
     if (!node_is_blank(h))
         return broken(en, "a node where none belongs", e);
-    if ((h->type == ENTRY_HARDLINK) != (h->target_len > 0) || !path_ok(en->target))
+    if ((h->type == ENTRY_HARDLINK) != (h->target_len > 0) || !path_is_plain(en->target))
         return broken(en, "target is not a path or out of place", e);
     if (h->type != ENTRY_OPAQUE && h->path_len == 0)
         return broken(en, "path is empty", e);
