@@ -9,11 +9,10 @@ import random
 
 import pytest
 
-from certificates import make_certificates
 from chunked import NEW, OLD, Chunked, compress, digest
 from device import SimDevice
 from front import Front, tar_of
-from images import Images, make_registry
+from images import Images
 from layouts import CODECS, Layout, unpack
 from test_equal import implicit, timeless
 from tree import differences, scan
@@ -24,23 +23,11 @@ BIG = 3_000_000
 SMALL = 64
 
 
-@pytest.fixture(name="registry", scope="module")
-def fixture_registry(tmp_path_factory):
-    with make_registry(tmp_path_factory.mktemp("registry"), tls=False) as registry:
-        yield registry
-
-
 @pytest.fixture(name="front")
-def fixture_front(registry, certificates):
-    with Front(registry, certificates) as front:
+def fixture_front(plain, certificates):
+    """A new one for each test, which counts what it asked for."""
+    with Front(plain, certificates) as front:
         yield front
-
-
-@pytest.fixture(name="certificates", scope="module")
-def fixture_certificates(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    make_certificates(folder)
-    return folder
 
 
 @pytest.fixture(name="base", scope="module")
@@ -333,9 +320,9 @@ LIES = {  # name: (lie, tell, cause, words)
 
 
 @pytest.fixture(name="refuser", scope="module")
-def fixture_refuser(registry, certificates, tmp_path_factory):
+def fixture_refuser(plain, certificates, tmp_path_factory):
     """One device that meets all the lies."""
-    with Front(registry, certificates) as front, new_device(front, tmp_path_factory.mktemp("refuser")) as device:
+    with Front(plain, certificates) as front, new_device(front, tmp_path_factory.mktemp("refuser")) as device:
         device.front = front
         yield device
 

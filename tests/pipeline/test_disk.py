@@ -10,7 +10,6 @@ import subprocess
 import pytest
 
 from device import SimDevice, slot
-from images import make_registry
 from layouts import CODECS, Layout
 from tars import info, tar_of
 
@@ -22,12 +21,6 @@ FILESYSTEMS = {
     "erofs": ["mkfs.erofs", "{image}", "{tree}"],
     "ext4": ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", "{tree}", "{image}", "7M"],
 }
-
-
-@pytest.fixture(name="registry", scope="module")
-def fixture_registry(tmp_path_factory):
-    with make_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
 
 
 def filesystem(kind, folder):

@@ -17,19 +17,13 @@ import pytest
 
 import odd
 from device import SimDevice
-from images import BOARDS, Images, make_registry
+from images import BOARDS, Images
 from layouts import CODECS, Layout, unpack
 from tree import differences, scan
 
 REFERENCE = "fleet/web:stable"
 CONFIG = {"Entrypoint": ["/bin/sleep", "1000"], "Labels": {"org.opencontainers.image.version": "1"}}
 BIG_PACKAGES = "base-files base-passwd coreutils dash python3 nodejs perl git tzdata ncurses-term vim-runtime mono-runtime"
-
-
-@pytest.fixture(name="registry", scope="module")
-def fixture_registry(tmp_path_factory):
-    with make_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
 
 
 @pytest.fixture(name="images", scope="module")

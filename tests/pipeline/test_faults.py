@@ -16,7 +16,6 @@ import typing
 
 import pytest
 
-from certificates import make_certificates
 from device import SimDevice, slot
 from fence import spared
 from front import INDEX, MANIFEST, Front, Image, boot_environment, descriptor, digest_of, put_manifest, tar_of
@@ -25,25 +24,6 @@ from images import make_registry
 REPOSITORY, TAG = "fleet/web", "stable"
 BIG = random.Random("big").randbytes(700_000)  # does not shrink, and is more than one piece of everything
 LINE_MAX = 320
-
-
-@pytest.fixture(name="registry", scope="module")
-def fixture_registry(tmp_path_factory):
-    with make_registry(tmp_path_factory.mktemp("registry"), tls=False) as registry:
-        yield registry
-
-
-@pytest.fixture(name="certificates", scope="module")
-def fixture_certificates(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    make_certificates(folder)
-    return folder
-
-
-@pytest.fixture(name="front", scope="module")
-def fixture_front(registry, certificates):
-    with Front(registry, certificates) as front:
-        yield front
 
 
 @contextlib.contextmanager
@@ -63,13 +43,13 @@ def fixture_device(front):
 
 
 @pytest.fixture(name="stalled", scope="module", autouse=True)
-def fixture_stalled(registry, certificates):
+def fixture_stalled(plain, certificates):
     """A device that meets a server that falls silent: begun before all cases and looked at after them, as it takes
     half a minute to notice."""
     gate = threading.Event()
     image = make_image("stalled")
-    image.put(registry, "fleet/stalled", TAG)
-    with Front(registry, certificates) as front:
+    image.put(plain, "fleet/stalled", TAG)
+    with Front(plain, certificates) as front:
         layer = digest_of(image.layers[0])
         front.fault = lambda r: layer not in r.path or r.first_byte() > 0 or stall(front, r, gate)
         with SimDevice(front, f"fleet/stalled:{TAG}", update={"poll_interval": 0, "stable": 1}) as device:
@@ -443,7 +423,7 @@ def test_slot_is_full(front):
             subprocess.run(["umount", place], check=True)
 
 
-def test_credentials(registry, certificates, tmp_path):
+def test_credentials(tmp_path):
     """A real registry with passwords: none, a wrong one, the right one, each taken up by the next poll."""
     auth = tmp_path / "auth.json"
 

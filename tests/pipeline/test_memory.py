@@ -9,14 +9,12 @@ import re
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
-from certificates import make_certificates
 from device import SimDevice
-from front import Front, Image, digest_of, tar_of
-from images import TOP, make_registry
+from front import Image, digest_of, tar_of
+from images import TOP
 
 TAG = "stable"
 MIB = 1024  # KiB
@@ -84,14 +82,6 @@ def children(pid):
 
 def role_of(pid):
     return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1].decode()
-
-
-@pytest.fixture(name="front", scope="module")
-def fixture_front(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    make_certificates(folder)
-    with make_registry(tmp_path_factory.mktemp("registry"), tls=False) as registry, Front(registry, folder) as front:
-        yield front
 
 
 @contextlib.contextmanager

@@ -7,12 +7,8 @@ import re
 import subprocess
 import time
 
-import pytest
-
-from certificates import make_certificates
 from device import SimDevice, slot
-from front import Front, Image, tar_of, tree_of
-from images import make_registry
+from front import Image, tar_of, tree_of
 
 TAG = "stable"
 KILLS = 30
@@ -30,14 +26,6 @@ int main(void)
         pause();
 }
 '''
-
-
-@pytest.fixture(name="front", scope="module")
-def fixture_front(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    make_certificates(folder)
-    with make_registry(tmp_path_factory.mktemp("registry"), tls=False) as registry, Front(registry, folder) as front:
-        yield front
 
 
 @contextlib.contextmanager

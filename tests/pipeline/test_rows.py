@@ -8,7 +8,6 @@ import pytest
 
 from device import SimDevice
 from fence import spared
-from images import make_registry
 from layouts import CODECS, Layout
 from tars import END, block, info, tar_of
 
@@ -93,12 +92,6 @@ REFUSED = {  # what: (layers, cause, words)
         [layer(file("f")) + END, block(b"huge", size_field=b"\x80" + (1 << 50).to_bytes(11, "big"))], "space",
         "huge: file of 1125899906842624 bytes"),
 }
-
-
-@pytest.fixture(name="registry", scope="module")
-def fixture_registry(tmp_path_factory):
-    with make_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
 
 
 def content(slot):

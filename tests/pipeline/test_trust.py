@@ -15,17 +15,10 @@ import factory
 from device import SimDevice, slot
 from fence import spared
 from factory import BUNDLE, Factory, Key, SIGNATURE, SIMPLE, image, sha256
-from images import make_registry
 from relink import relink
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
-
-
-@pytest.fixture(name="registry", scope="module")
-def fixture_registry(tmp_path_factory):
-    with make_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
 
 
 @pytest.fixture(name="keys", scope="module")
