@@ -77,7 +77,7 @@ static bool by_hand(const cJSON *status)
 }
 
 /* The slot of a version that was started and failed, while another one runs. The slot tells, because a later failure
- * (a poll, say) takes the place of the one that explains it. */
+ * (of the app, say) takes the place of the one that explains it. */
 static const cJSON *slot_fallen_from(const cJSON *status)
 {
     const cJSON *slot;
@@ -438,7 +438,7 @@ static const char *consequence(const cJSON *why)
 
     if (is(event, "rollback"))
         return "The other slot was taken back, as asked for.";
-    if (is(event, "trial") || is(event, "boot"))
+    if (is(event, "trial"))
         return "The other slot was taken back. The failed version is not tried again";
     if (is(event, "install"))
         return "Nothing was switched over: the slot in use was not touched.";

@@ -69,7 +69,7 @@ struct status {
     struct {
         char cause[16];          /* err_name(); "none" */
         char text[ERR_TEXT_MAX]; /* the chain; "" */
-        char event[16];          /* what it was: "install", "poll", "trial", "boot" */
+        char event[16];          /* what it was: "install", "trial", "rollback", "confirm", "app" */
         int64_t when_s;
         struct digest digest; /* of the version concerned; zero: none */
     } last_failure;

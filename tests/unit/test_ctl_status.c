@@ -359,7 +359,7 @@ static void test_failing(void **state)
 
 static void test_worst_lengths_fit_the_page(void **state)
 {
-    static const char *const events[] = {"install", "trial", "boot", "poll"};
+    static const char *const events[] = {"install", "trial", "confirm", "app"};
     static const char *const states[] = {"idle", "installing", "trial"};
     static const char *const apps[] = {"ready", "failed"};
 
