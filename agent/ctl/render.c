@@ -407,10 +407,9 @@ static void cost_lines(const cJSON *status, FILE *out)
     char all[160] = "";
     size_t at = 0;
 
-    cJSON_ArrayForEach(role, member(status, "roles")) if (at < sizeof all - 1) at +=
-        (size_t)snprintf(all + at, sizeof all - at, "%.7s %s/%s  ", text(role, "name"),
-                         tenths(number(role, "peak_kib"), 1024).s, tenths(number(role, "limit_kib"), 1024).s);
-    line(out, "RAM peak", "%sMiB", all);
+    cJSON_ArrayForEach(role, member(status, "roles")) if (at < sizeof all - 1) at += (size_t)snprintf(
+        all + at, sizeof all - at, "%.7s %s  ", text(role, "name"), tenths(number(role, "peak_kib"), 1024).s);
+    line(out, "RAM peak", "%sMiB resident", all);
     line(out, "flash", "for life: %s MB written to slots, %s MB not; %lld records",
          tenths(number(flash, "slot_bytes_written"), 1000000).s,
          tenths(number(flash, "slot_bytes_kept"), 1000000).s, (long long)number(flash, "state_writes"));

@@ -279,6 +279,8 @@ static void test_page_of_a_healthy_board(void **state)
     assert_says("slot B *  active");
     assert_says("watchdog: 60 s");
     assert_says("last poll 12 s ago, next in 288 s");
+    assert_says("RAM peak  agentd ");
+    assert_says("MiB resident\n");
     assert_says("sha256:91bc00000000, in slot B");
 }
 
