@@ -27,8 +27,7 @@ struct status_slot {
 struct status_role { /* a process of the agent */
     char name[8];
     uint32_t limit_kib; /* ceiling of its data, as RLIMIT_DATA counts: touched or not */
-    uint32_t
-        peak_kib; /* highest resident size seen, with the program's pages; of the worker's roles ever; 0: has not run */
+    uint32_t peak_kib;  /* highest resident size seen, program and all; of workers ever; 0: has not run */
 };
 
 struct status {
