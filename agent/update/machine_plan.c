@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "update/activate.h"
 #include "update/patience.h"
 
 void plan_start(struct machine *m)

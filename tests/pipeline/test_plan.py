@@ -16,8 +16,8 @@ import pytest
 from chunked import Chunked
 from device import SimDevice
 from layouts import CODECS
-from test_chunked import (BIG, REFERENCE, Push, app, blob_bytes, fixture_certificates, fixture_front, fixture_registry,  # noqa: F401
-                          fixture_small, new_device, toc_len, update)
+from test_chunked import (BIG, REFERENCE, Push, app, blob_bytes, fixture_front, fixture_small,  # noqa: F401
+                          new_device, toc_len, update)
 
 SCHEMAS = pathlib.Path(__file__).resolve().parents[2] / "agent" / "ctl"
 
