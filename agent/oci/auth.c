@@ -204,12 +204,12 @@ static int token_url(const struct auth_challenge *c, const char *repository, cha
     return good ? 0 : err_set(e, ERR_AUTH, "realm is no usable address: \"%.100s\"", c->realm);
 }
 
-static int token_parse(struct auth_host *h, size_t len, struct err *e)
+int auth_token_take(struct auth_host *h, const char *text, size_t len, struct err *e)
 {
     cJSON *root;
     const char *token = NULL, *access = NULL;
     uint64_t expires_s = 0;
-    int rc = json_parse(scratch, len, &root, e);
+    int rc = json_parse(text, len, &root, e);
 
     if (rc)
         return rc;
@@ -262,7 +262,7 @@ static int token_fetch(struct auth_host *h, struct http *http, const struct auth
         *transient = reply.status == 429 || reply.status >= 500;
         return err_set(e, ERR_REGISTRY, "want status 200, got %d", reply.status);
     }
-    rc = token_parse(h, t.len, e);
+    rc = auth_token_take(h, scratch, t.len, e);
     mbedtls_platform_zeroize(scratch, TOKEN_REPLY_MAX);
     return rc;
 }

@@ -59,4 +59,7 @@ bool auth_challenge_parse(const char *text, struct auth_challenge *out);
 int auth_config_find(const char *text, size_t len, const char *host, char basic[AUTH_BASIC_MAX],
                      struct err *e);
 
+/* Read what a token service answered: h->header, and until when it is good. */
+int auth_token_take(struct auth_host *h, const char *text, size_t len, struct err *e);
+
 #endif
