@@ -12,6 +12,8 @@ import time
 import pytest
 
 import factory
+import front
+from chunked import NEW, Chunked
 from device import SimDevice, slot
 from fence import spared
 from factory import BUNDLE, Factory, Key, SIGNATURE, SIMPLE, image, sha256
@@ -286,6 +288,28 @@ def test_flipped_bit_in(what, works, keys, registry):
             return
         text = board.refuses("digest", "digest mismatch")
         assert what in text or what == "payload" and "signature 1 of 1" in text
+
+
+@pytest.mark.parametrize("at", ["top", "bottom"])
+def test_flipped_bit_in_table_of_contents(at, works, keys, registry):
+    """Layers are taken from the top down, so that of the top is refused before the first write, another before arming."""
+    tars = [front.tar_of({"name": f"{name} {works.repository}".encode()}) for name in ("bottom", "top")]
+    whole = front.Image("v1", tars, lambda tar: Chunked()(tar)[0], "+zstd").seal()
+    manifest = json.loads(whole.manifest_bytes)
+    for entry, tar in zip(manifest["layers"], tars):
+        entry["annotations"] = Chunked()(tar)[1]
+    digest = works.push("stable", ([*whole.layers, whole.config_bytes], factory.compact(manifest)))
+    works.sign(digest, keys["a"], version=1)
+    layer = manifest["layers"][["bottom", "top"].index(at)]
+    table = int(layer["annotations"][NEW + "manifest-position"].split(":")[0])
+    flip_stored(registry, layer["digest"], table + 40)
+    with Board(works, [keys["a"]]) as board:
+        with spared(board, "bootenv", *(["slot-b"] if at == "bottom" else [])):
+            board.ask()
+            status = board.wait(lambda s: s["last_failure"])
+        assert status["last_failure"]["cause"] == "digest", status["last_failure"]
+        assert "table of contents: digest mismatch" in status["last_failure"]["text"]
+        assert status["booted"] == "A" and slot(status, "B")["tries_left"] == 0, "it was armed"
 
 
 def test_flipped_bit_in_signature(works, keys):
