@@ -96,7 +96,7 @@ def statement(digest, predicate=SIGN_PREDICATE, name=None, **annotations):
 
 def bundle(**content):
     return compact({"mediaType": BUNDLE,
-                    "verificationMaterial": {"publicKey": {"hint": "x"}, "tlogEntries": []}, **content})
+                    "verificationMaterial": {"publicKey": {"hint": "x"}}, **content})
 
 
 def dsse_bundle(key, payload, hash_name="sha256", kind="application/vnd.in-toto+json"):

@@ -8,16 +8,19 @@ import os
 import pathlib
 import subprocess
 import time
+import urllib.error
 
 import pytest
 
 import factory
 import front
+from certificates import make_certificates
 from chunked import NEW, Chunked
 from device import SimDevice, slot
 from fence import spared
 from factory import BUNDLE, Factory, Key, SIGNATURE, SIMPLE, image, sha256
 from relink import relink
+from server import Server
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
@@ -41,8 +44,8 @@ class Board(SimDevice):
 
     pause = 0.1
 
-    def __init__(self, works, keys, update=None, program=None, **trust):
-        super().__init__(works.registry, f"{works.repository}:stable", program=program, keys=keys, trust=trust,
+    def __init__(self, works, keys, update=None, program=None, registry=None, **trust):
+        super().__init__(registry or works.registry, f"{works.repository}:stable", program=program, keys=keys, trust=trust,
                          update={"poll_interval": 0, "stable": 1} | (update or {}))
         self.start()
         self.wait(lambda s: True, what="an answer")
@@ -155,8 +158,10 @@ def test_two_of_three(works, keys):
 
 
 class Cosign:
-    def __init__(self, registry, folder):
-        self.program = subprocess.run([HERE / "cosign"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    offline = ["--tlog-upload=false"]
+
+    def __init__(self, program, registry, folder):
+        self.program = program
         self.registry = registry
         self.environment = dict(os.environ, COSIGN_PASSWORD="x", COSIGN_EXPERIMENTAL="1",
                                 SSL_CERT_FILE=str(registry.ca), HOME=str(folder))
@@ -170,15 +175,35 @@ class Cosign:
         assert done.returncode == 0, done.stdout
 
     def sign(self, works, digest, *options):
-        self("sign", "--yes", "--key", self.private, "--tlog-upload=false", *options,
+        self("sign", "--yes", "--key", self.private, *self.offline, *options,
              f"{self.registry.host}/{works.repository}@{digest}")
+
+
+class Cosign3(Cosign):
+    offline = ["--tlog-upload=false", "--use-signing-config=false"]
+
+    def sign_blob(self, data):
+        """Its bundle with a signature over these bytes."""
+        (self.folder / "blob").write_bytes(data)
+        self("sign-blob", "--yes", "--key", self.private, *self.offline, "--bundle", "blob.bundle", "blob")
+        return (self.folder / "blob.bundle").read_bytes()
+
+
+def program(suite):
+    done = subprocess.run([HERE / "cosign", suite], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"the cosign of Debian's {suite} could not be had")
+    return done.stdout.strip()
 
 
 @pytest.fixture(name="cosign", scope="module")
 def fixture_cosign(registry, tmp_path_factory):
-    if subprocess.run([HERE / "cosign"], stdout=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("no cosign is installed, and Debian's could not be had")
-    return Cosign(registry, tmp_path_factory.mktemp("cosign"))
+    return Cosign(program("trixie"), registry, tmp_path_factory.mktemp("cosign"))
+
+
+@pytest.fixture(name="cosign3", scope="module")
+def fixture_cosign3(registry, tmp_path_factory):
+    return Cosign3(program("forky"), registry, tmp_path_factory.mktemp("cosign3"))
 
 
 def test_cosign_tag(works, cosign):
@@ -193,6 +218,108 @@ def test_cosign_referrer(works, cosign):
     assert works.get(works.signature_tag(digest)) is None
     with Board(works, [cosign]) as board:
         board.installs("v1")
+
+
+def bundles(works, digest):
+    """The bundles that refer to an image, as they are in the registry."""
+    manifests = [json.loads(works.get(entry["digest"]))
+                 for entry in json.loads(works.get(digest.replace(":", "-"), factory.INDEX))["manifests"]]
+    return [json.loads(works.request("GET", "blobs/" + manifest["layers"][0]["digest"])[1]) for manifest in manifests]
+
+
+def test_cosign_3(works, cosign3, keys):
+    digest = push(works)
+    cosign3.sign(works, digest, "-a", "version=1", "-a", f"repository={works.repository}")
+    assert works.get(works.signature_tag(digest)) is None
+    assert [bundle.keys() & {"dsseEnvelope", "messageSignature"} for bundle in bundles(works, digest)] == [{"dsseEnvelope"}]
+    with Board(works, [cosign3]) as board:
+        board.installs("v1")
+    with Board(works, [keys["a"]]) as board:
+        board.refuses("signature", "none of the 1 keys")
+
+
+def test_cosign_3_without_annotations(works, cosign3):
+    digest = push(works)
+    cosign3.sign(works, digest)
+    with Board(works, [cosign3]) as board:
+        board.refuses("signature", "for no repository")
+        cosign3.sign(works, digest, "-a", f"repository={works.repository}")
+        board.refuses("older", "without a version")
+        cosign3.sign(works, digest, "-a", f"repository={works.repository}", "-a", "version=1")
+        board.installs("v1")
+
+
+def test_cosign_3_signed_index(works, cosign3):
+    blobs, manifest = image(files("v1"))
+    works.push("one", (blobs, manifest))
+    cosign3.sign(works, works.push_index("stable", manifest), "-a", "version=1", "-a", f"repository={works.repository}")
+    with Board(works, [cosign3]) as board:
+        board.installs("v1")
+
+
+def test_cosign_3_over_the_manifest_itself(works, cosign3):
+    """sign-blob's bundle: a message signature. cosign does not push it by itself."""
+    blobs, manifest = image(files("v1"), annotations={"dev.slipway.version": "1",
+                                                      "dev.slipway.repository": works.repository})
+    digest = works.push("stable", (blobs, manifest))
+    works.refer(digest, BUNDLE, cosign3.sign_blob(manifest))
+    assert "messageSignature" in bundles(works, digest)[0]
+    with Board(works, [cosign3]) as board:
+        board.installs("v1")
+
+
+def test_cosign_3_over_another_manifest(works, cosign3):
+    digest = push(works)
+    works.refer(digest, BUNDLE, cosign3.sign_blob(image(files("v0"))[1]))
+    with Board(works, [cosign3]) as board:
+        board.refuses("signature", "none of the 1 keys")
+
+
+def test_our_bundles_are_as_cosign_3_writes_them(works, cosign3, keys):
+    """What the other tests sign without cosign has the same members, of the same kinds."""
+    def shape(value):
+        if isinstance(value, dict):
+            return {key: shape(member) for key, member in value.items()}
+        return [shape(member) for member in value] if isinstance(value, list) else type(value)
+
+    digest = push(works)
+    cosign3.sign(works, digest, "-a", "version=1")
+    (theirs,) = bundles(works, digest)
+    ours = json.loads(factory.dsse_bundle(keys["a"], factory.statement(digest, version="1")))
+    assert shape(theirs) == shape(ours)
+    assert json.loads(base64.b64decode(theirs["dsseEnvelope"]["payload"])) == \
+        json.loads(base64.b64decode(ours["dsseEnvelope"]["payload"]))
+    manifest = works.get("stable")
+    assert shape(json.loads(cosign3.sign_blob(manifest))) == shape(json.loads(factory.message_bundle(keys["a"], manifest)))
+
+
+def test_api_of_referrers(works, keys, tmp_path):
+    """A registry that has it is not asked for the fallback tag."""
+    digest = push(works)
+    works.refer(digest, BUNDLE, factory.dsse_bundle(
+        keys["a"], factory.statement(digest, version="1", repository=works.repository)))
+    listed = works.get(digest.replace(":", "-"), factory.INDEX)
+    works.delete(sha256(listed))
+    make_certificates(tmp_path)
+
+    def answer(request):
+        kind, reference = request.path.rsplit("/", 2)[1:]
+        if kind == "referrers":
+            return request.answer(200, listed if reference == digest else b"", Content_Type=factory.INDEX)
+        try:
+            fields, body = works.request(request.method, f"{kind}/{reference}", accept=request.headers.get("Accept", "*/*"))
+        except urllib.error.HTTPError as e:
+            return request.answer(e.code)
+        return request.answer(200, body, Content_Type=fields["Content-Type"],
+                              length=int(fields["Content-Length"]), keep=True)
+
+    with Server(answer, (tmp_path / "good.crt", tmp_path / "good.key")) as server:
+        server.ca = tmp_path / "ca.crt"
+        with Board(works, [keys["a"]], registry=server) as board:
+            board.installs("v1")
+        assert not [r for r in server.seen if r.path.endswith("/manifests/" + digest.replace(":", "-"))]
+    with Board(works, [keys["a"]]) as board:
+        board.refuses("unsigned", "nobody signed")
 
 
 def attest(works, cosign, digest, kind):
