@@ -237,14 +237,15 @@ static enum machine_state act_restart(struct machine *m)
 
 /* --- trial -------------------------------------------------------------------------------------------------------- */
 
-/* What has proven itself is what the device does not go back under, and it is not earlier than now. Kept before the trial's end is: a cut between the
- * two confirms again. */
+/* What has proven itself is what the device does not go back under, and it is not earlier than now. Kept before the
+ * trial's end is: a cut between the two confirms again. */
 static void floor_raise(struct machine *m)
 {
     struct state_trust *t = &m->store.trust;
+    uint64_t version = t->slot_version[m->booted];
 
-    if (t->slot_version[m->booted] > t->floor)
-        t->floor = t->slot_version[m->booted];
+    if (version > t->floor || (version && t->floor == STATE_FLOOR_UNKNOWN))
+        t->floor = version;
     patience_time_raise(m, board.clock->wall_s());
     keep_trust(m);
 }

@@ -11,22 +11,26 @@
 
 _Static_assert(sizeof(struct slot_record) <= RECORD_PAYLOAD_MAX, "a slot record fits a record");
 
-static void record_open(struct record *r, const struct store_ops *store, const char *dir, const char *name,
-                        uint32_t magic, void *payload, uint32_t len)
+static int record_open(struct record *r, const struct store_ops *store, const char *dir, const char *name,
+                       uint32_t magic, void *payload, uint32_t len)
 {
     struct err e = {0};
+    int rc;
 
     *r = (struct record){
         .store = store, .dir = dir, .name = name, .magic = magic, .version = STATE_VERSION, .len = len};
-    if (record_load(r, payload, &e) < 0)
+    rc = record_load(r, payload, &e);
+    if (rc < 0)
         log_warning("state: %s: %s; starting without it", name, e.text);
+    return rc;
 }
 
 void state_open(struct state_store *s, const struct store_ops *store, const char *dir)
 {
     memset(s, 0, sizeof *s);
     record_open(&s->state_record, store, dir, "state", STATE_MAGIC, &s->state, sizeof s->state);
-    record_open(&s->trust_record, store, dir, "trust", TRUST_MAGIC, &s->trust, sizeof s->trust);
+    if (record_open(&s->trust_record, store, dir, "trust", TRUST_MAGIC, &s->trust, sizeof s->trust) < 0)
+        s->trust.floor = STATE_FLOOR_UNKNOWN;
     record_open(&s->slot_records[SLOT_A], store, dir, "slot-a", SLOT_MAGIC, &s->slots[SLOT_A],
                 sizeof s->slots[0]);
     record_open(&s->slot_records[SLOT_B], store, dir, "slot-b", SLOT_MAGIC, &s->slots[SLOT_B],

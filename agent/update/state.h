@@ -48,6 +48,10 @@ struct slot_record {
     struct app_spec app;
 };
 
+/* Its record is there and can't be read: no version is known to be high enough. It stays until a person has installed
+ * one (`agentctl downgrade`) and that is confirmed. */
+#define STATE_FLOOR_UNKNOWN UINT64_MAX
+
 struct state_trust {
     uint64_t floor; /* no signed version under this is installed; rises when one is confirmed */
     uint64_t slot_version[SLOT_CNT]; /* as signed, of what the slots hold; 0: unknown */
@@ -63,7 +67,7 @@ struct state_store {
     struct slot_record slots[SLOT_CNT];
 };
 
-/* Read all records; damaged ones are zeroed, and said in the log. */
+/* Read all records; damaged ones are zeroed, and said in the log. That of trust has an unknown floor then. */
 void state_open(struct state_store *s, const struct store_ops *store, const char *dir);
 int state_save(struct state_store *s, struct err *e);
 int state_trust_save(struct state_store *s, struct err *e);

@@ -7,6 +7,7 @@
 #include "hal/board.h"
 #include "trust/judge.h"
 #include "update/record.h"
+#include "update/state.h"
 #include "update/talk.h"
 
 #define DOCUMENT_MAX ((uint64_t)CONFIG_OCI_JSON_MAX_KB * 1024)
@@ -287,6 +288,12 @@ int vouch_admit(const struct conf *conf, const struct trust_claim *claim, const 
     if (!repository_fits(conf, repository))
         return err_set(e, ERR_SIGNATURE, "signed for repository %.80s, and this device takes %.80s",
                        repository, repository_wanted(conf));
+    if (floor == STATE_FLOOR_UNKNOWN)
+        return err_set(e, ERR_OLDER,
+                       "version %" PRIu64
+                       ", and which this device has run is not known: its record is damaged; "
+                       "`agentctl downgrade` installs what is signed and begins anew",
+                       *version);
     if (*version == 0)
         return err_set(e, ERR_OLDER, "signed, but without a version, as by cosign sign -a version=%" PRIu64,
                        floor + 1);

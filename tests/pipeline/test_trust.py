@@ -567,6 +567,47 @@ def test_floor_rises_only_when_confirmed(works, keys):
         board.wait(lambda s: s["update"]["state"] == "trial", 20)
 
 
+def restart(board, record=None, copies=()):
+    """Cut its power, damage these copies of a record, and start it."""
+    board.power_cut()
+    for copy in copies:
+        path = board.dir / "state" / f"{record}.{copy}"
+        path.write_bytes(flip(path.read_bytes(), 40))
+    board.start()
+    board.wait(lambda s: s["update"]["state"] == "idle", 20, "its start")
+
+
+def test_damaged_floor(works, keys):
+    """It is not taken for none: neither at once, nor by a later start, nor by what is confirmed without a version."""
+    works.sign(push(works, "v1"), keys["a"], version=12)
+    with Board(works, [keys["a"]]) as board:
+        board.installs("v1")
+        works.sign(push(works, "v2"), keys["a"], version=11)
+        for copies in (0,), (1,):
+            restart(board, "trust", copies)
+            board.refuses("older", "version 11 is older than 12")
+
+        restart(board, "trust", (0, 1))
+        works.sign(push(works, "v3"), keys["a"], version=13)
+        for _ in range(2):
+            board.refuses("older", "version 13", "not known", "`agentctl downgrade`")
+            restart(board)
+        board.installs("v3", "downgrade")
+        works.sign(push(works, "v4"), keys["a"], version=12)
+        board.refuses("older", "version 12 is older than 13")
+
+
+def test_damaged_root(works, keys):
+    """It brings no revoked key back."""
+    a, b, _ = keys.values()
+    works.sign(push(works, "v1"), a, version=1)
+    works.notice("slipway-root", root(1, b), a)
+    with Board(works, [a]) as board:
+        board.refuses("signature", "none of the 1 keys")
+        restart(board, "root", (0, 1))
+        board.refuses("format", "trust", "record root")
+
+
 # --- root, brake, age ------------------------------------------------------------------------------------------------
 
 
