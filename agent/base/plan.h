@@ -11,6 +11,7 @@
 struct plan_cost {
     uint32_t layers;       /* of the image */
     uint32_t layers_whole; /* of these, streamed from one end to the other: nothing is known of their files */
+    uint32_t layers_local; /* the slots hold all of them, as is known from an earlier stream */
     uint32_t requests;
     uint32_t files_kept, files_copied, files_fetched;
     uint64_t kept, copied, chunks,

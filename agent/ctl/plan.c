@@ -42,6 +42,7 @@ static void cost_add(struct json *j, cJSON *to, const struct plan *p)
     o = json_put_object(j, cost, "layers");
     json_put_integer(j, o, "all", c->layers);
     json_put_integer(j, o, "streamed", c->layers_whole);
+    json_put_integer(j, o, "local", c->layers_local);
     o = json_put_object(j, cost, "files");
     json_put_integer(j, o, "kept", c->files_kept);
     json_put_integer(j, o, "copied", c->files_copied);

@@ -522,8 +522,8 @@ static void cost_plan_lines(const cJSON *cost, FILE *out)
         line(out, "write", "at most %s", size_words(write).s);
     else
         line(out, "write", "what differs; of streamed layers that is not known before");
-    line(out, "layers", "%lld of %lld are streamed whole", (long long)whole,
-         (long long)number(layers, "all"));
+    line(out, "layers", "%lld: %lld streamed whole, %lld here already", (long long)number(layers, "all"),
+         (long long)whole, (long long)number(layers, "local"));
     files_line(cost, "keep", "kept", "kept", "already in their place", out);
     files_line(cost, "copy", "copied", "copied", "from what the slots hold", out);
     files_line(cost, "fetch", "fetched", "fetched", "in neither slot", out);

@@ -187,7 +187,7 @@ static int drop_earlier(struct slot_tree *s, struct claim *p, struct err *e)
 {
     if (p->own == OWN_NONE)
         return 0;
-    s->parent_known = false;
+    s->known.noting = s->parent_known = false;
     int rc = p->own == OWN_DIR ? drop_dir(s, p, e) : drop_other(s, p, e);
     p->own = OWN_NONE;
     p->opaque = 0;
@@ -295,7 +295,7 @@ struct link_target {
     bool pending;
 };
 
-static bool path_is_hidden(struct slot_tree *s, const char *path)
+bool slot_path_is_hidden(struct slot_tree *s, const char *path)
 {
     size_t len = path_parent_len(path);
     for (;;) {
@@ -317,6 +317,7 @@ static int find_target(struct slot_tree *s, const char *raw, struct link_target 
     int rc = path_resolve(&s->lookup, raw, false, s->other, e);
     if (rc != 0)
         return rc;
+    s->known.noting &= strcmp(s->other, raw) == 0;
     if (strcmp(s->other, s->path) == 0)
         return err_set(e, ERR_POLICY, "hard link: want an earlier file, got itself");
     const struct claim *p = claims_find(&s->claims, s->other, strlen(s->other));
@@ -327,7 +328,7 @@ static int find_target(struct slot_tree *s, const char *raw, struct link_target 
         return err_set(e, ERR_POLICY, "hard link: want a file, got directory %s", raw);
     if (p->opaque)
         return err_set(e, ERR_POLICY, "hard link: want a file, got %s which this layer whites out", raw);
-    *t = (struct link_target){.own = p->own, .toc = p->toc, .hidden = path_is_hidden(s, s->other)};
+    *t = (struct link_target){.own = p->own, .toc = p->toc, .hidden = slot_path_is_hidden(s, s->other)};
     if (t->own == OWN_ALIAS) {
         t->own = OWN_FILE;
         t->hidden = false;
@@ -507,6 +508,8 @@ int slot_tree_entry(struct slot_tree *s, const struct entry *en, struct content 
     if (rc == 0)
         rc = s->second ? slot_second_pass(s, en, c, e) : apply(s, en, c, e);
     s->stats.claims = s->claims.used;
+    if (rc == 0 && !s->second)
+        slot_known_note(s, en);
     if (rc != 0 && strncmp(e->text, en->path, strlen(en->path)) != 0)
         err_prefix(e, "%s", en->path);
     return rc != 0 ? e->code : 0;

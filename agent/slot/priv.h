@@ -4,6 +4,7 @@
  *     converge.c  what of the old content stays       write.c  the port's calls, file content
  *     verify.c    read back                           walk.c   remove what does not belong, see what is there
  *     reuse.c     content that the slots hold         want.c   content that has to be fetched
+ *     known.c     layers that were streamed before
  */
 #ifndef SLIPWAY_SLOT_PRIV_H
 #define SLIPWAY_SLOT_PRIV_H
@@ -19,6 +20,7 @@
 #define RING_CNT 64
 #define RING_BYTES (4u << 20)
 #define PIECE_LEN COMPARE_PIECE
+#define SLOT_LAYER_MAX 0x80u
 
 /* Small files just written. Their pages are sent to the medium in batches and, one batch later, dropped. */
 struct ring {
@@ -41,6 +43,11 @@ struct reuse {
         struct toc toc; /* of what is there, or was: REUSE_OLD's shrinks as the slot converges */
         struct path_dirs dirs;
         int root; /* -1: not at hand. REUSE_OLD's is the slot's own, not owned */
+        uint32_t layer_cnt;
+        struct {
+            uint32_t at; /* offset in the TOC / 16, of the first record */
+            struct digest id;
+        } layers[SLOT_LAYER_MAX * 2];
     } side[REUSE_SIDES];
     struct known {
         uint32_t tag;   /* of the hash; 0: free */
@@ -48,6 +55,13 @@ struct reuse {
     } * table;
     uint32_t used;
     bool indexed;
+};
+
+/* The table of a layer that is streamed, or was before. */
+struct layer_table {
+    struct toc toc;
+    bool noting;             /* what comes is put into it */
+    const struct digest *of; /* its entries are given; NULL: they are not */
 };
 
 /* The file of a layer's table of contents that was given last, while it may still have chunks. */
@@ -83,6 +97,7 @@ struct slot_tree {
     struct ring ring;
     struct reuse reuse;
     struct want want;
+    struct layer_table known;
     uint32_t pending_cnt;
     struct pending pending[CONFIG_SLOT_HARDLINK_PENDING_MAX];
     bool parent_known, parent_hidden;
@@ -132,6 +147,8 @@ void slot_reuse_drop(struct slot_tree *s);
 /* Have the content of `place` in `path` without fetching it: 1 when it is there and settled, 0 or an error. */
 int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
                     const struct entry_place *place, struct file_got *got, struct err *e);
+/* Is the file at `path` in one of the slots, as the layer `id` left it? */
+bool slot_reuse_has(struct slot_tree *s, const char *path, uint64_t size, const struct digest *id);
 /* The regular file at `path` on one side, open; -1: there is none. */
 int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st);
 int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, struct digest *out,
@@ -154,7 +171,14 @@ void slot_want_drop(struct slot_tree *s);
 int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct node *want,
                     const struct stat *st, struct err *e);
 
+/* known.c */
+int slot_known_begin(struct slot_tree *s, struct err *e); /* a layer begins */
+void slot_known_note(struct slot_tree *s, const struct entry *en);
+void slot_known_drop(struct slot_tree *s);
+
 /* apply.c */
+/* By what upper layers say. */
+bool slot_path_is_hidden(struct slot_tree *s, const char *path);
 int slot_lookup_layer(struct path_lookup *l, const char *path, char *target, struct err *e);
 int slot_second_pass(struct slot_tree *s, const struct entry *en, struct content *c, struct err *e);
 

@@ -56,18 +56,44 @@ static bool find(struct reuse *r, const void *key, size_t len, uint32_t *at, uin
     return false;
 }
 
+static void add_layer(struct reuse *r, enum reuse_side side, const struct toc_item *it)
+{
+    uint32_t *cnt = &r->side[side].layer_cnt;
+    if (*cnt < sizeof r->side[side].layers / sizeof r->side[side].layers[0]) {
+        r->side[side].layers[*cnt].at = it->at;
+        r->side[side].layers[(*cnt)++].id = it->digest;
+    }
+}
+
+/* The layer that the record at `at` is of; zero: not known. */
+static struct digest layer_at(const struct reuse *r, enum reuse_side side, uint32_t at)
+{
+    uint32_t i = r->side[side].layer_cnt;
+    while (i > 0 && r->side[side].layers[i - 1].at > at)
+        i--;
+    return i > 0 ? r->side[side].layers[i - 1].id : (struct digest){{0}};
+}
+
 static int index_side(struct reuse *r, enum reuse_side side, struct err *e)
 {
     struct toc *t = &r->side[side].toc;
+    struct digest layer = {{0}};
     struct toc_item it;
     uint64_t pos = 0;
     int rc;
+    r->side[side].layer_cnt = 0;
     while ((rc = toc_next(t, &pos, &it, e)) > 0) {
         uint32_t where = it.at | (side == REUSE_ACTIVE ? SIDE_BIT : 0);
-        if (!toc_is_live(&it) || it.r.type != NODE_FILE || digest_is_zero(&it.digest))
+        if (it.r.type == TOC_LAYER) {
+            layer = it.digest;
+            add_layer(r, side, &it);
+        }
+        if (!toc_is_live(&it) || it.r.type != NODE_FILE)
             continue;
-        insert(r, it.path, it.r.path_len, where);
-        insert(r, &it.digest, sizeof it.digest, where);
+        if (!digest_is_zero(&it.digest) || !digest_is_zero(&layer))
+            insert(r, it.path, it.r.path_len, where);
+        if (!digest_is_zero(&it.digest))
+            insert(r, &it.digest, sizeof it.digest, where);
     }
     return rc;
 }
@@ -223,17 +249,24 @@ static bool find_path(struct slot_tree *s, enum reuse_side side, const char *pat
     return false;
 }
 
-/* Is the file, open as `fd`, the wanted one? By its record if it is as that says, else by reading it. */
+/* Is the file, open as `fd`, the wanted one? By its record if it is as that says, else by reading it. Of a layer that
+ * was streamed before, only the record can tell. */
 static int is_wanted(struct slot_tree *s, enum reuse_side side, const char *path, int fd,
                      const struct stat *st, const struct entry_place *place, uint64_t *xxh64, struct err *e)
 {
+    const struct digest *of = s->known.of;
     struct toc_item it;
     struct digest got;
     struct sum sum;
-    if (find_path(s, side, path, &it) && is_untouched(&it, st)) {
+    bool recorded = find_path(s, side, path, &it) && is_untouched(&it, st);
+    if (recorded)
         *xxh64 = it.r.xxh64;
-        return same_digest(&it.digest, &place->digest);
+    if (of != NULL) {
+        struct digest layer = recorded ? layer_at(&s->reuse, side, it.at) : (struct digest){{0}};
+        return recorded && same_digest(&layer, of);
     }
+    if (recorded && !digest_is_zero(&it.digest))
+        return same_digest(&it.digest, &place->digest);
     sum_begin(&sum);
     int rc = slot_range_digest(s, fd, 0, (uint64_t)st->st_size, &got, &sum, e);
     *xxh64 = sum_end(&sum);
@@ -275,8 +308,8 @@ static int copy_from(struct slot_tree *s, int source, const char *path, const st
     struct digest digest;
     struct hash h;
     struct sum sum;
-    struct compare k = {.digest = &h, .sum = &sum, .dry = s->dry};
-    uint64_t old = 0, before = s->stats.bytes.written;
+    struct compare k = {.digest = s->known.of == NULL ? &h : NULL, .sum = &sum, .dry = s->dry};
+    uint64_t xxh64 = got->xxh64, old = 0, before = s->stats.bytes.written;
     int fd = -1, rc = slot_place(s, path, n, &fd, &old, e);
     if (rc != 0)
         return rc;
@@ -285,7 +318,8 @@ static int copy_from(struct slot_tree *s, int source, const char *path, const st
     rc = slot_copy_range(s, source, 0, fd, 0, n->size, old, &k, e);
     hash_end(&h, &digest);
     got->xxh64 = sum_end(&sum);
-    if (rc != 0 || (!(s->dry && old == 0) && !same_digest(&digest, &place->digest))) {
+    bool same = s->known.of != NULL ? got->xxh64 == xxh64 : same_digest(&digest, &place->digest);
+    if (rc != 0 || !(same || (s->dry && old == 0))) {
         if (fd >= 0)
             close(fd);
         return rc == ERR_FLASH ? 0 : rc;
@@ -350,7 +384,28 @@ int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
     int rc = keep(s, path, n, place, got, e);
     if (rc == 0)
         rc = copy_same_path(s, path, n, place, got, e);
-    if (rc == 0)
+    if (rc == 0 && s->known.of == NULL)
         rc = copy_same_digest(s, path, n, place, got, e);
     return rc;
+}
+
+bool slot_reuse_has(struct slot_tree *s, const char *path, uint64_t size, const struct digest *id)
+{
+    if (!s->reuse.indexed)
+        make_index(s);
+    for (int i = 0; i < REUSE_SIDES; i++) {
+        enum reuse_side side = (enum reuse_side)i;
+        struct toc_item it;
+        struct stat st;
+        if (!find_path(s, side, path, &it) || it.r.size != size)
+            continue;
+        struct digest layer = layer_at(&s->reuse, side, it.at);
+        int fd = same_digest(&layer, id) ? slot_reuse_open(s, side, path, &st) : -1;
+        if (fd < 0)
+            continue;
+        close(fd);
+        if (is_untouched(&it, &st))
+            return true;
+    }
+    return false;
 }

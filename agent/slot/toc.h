@@ -15,7 +15,7 @@
 #include "slot/sum.h"
 
 #define TOC_ALIGN 16u
-#define TOC_VERSION 2u
+#define TOC_VERSION 3u
 #define TOC_HEAD_LEN 32u
 #define TOC_XATTR_MAX 65536u
 #define TOC_REC_MAX (64u + 2u * NODE_PATH_MAX + TOC_XATTR_MAX + 32u + TOC_ALIGN)
@@ -23,6 +23,11 @@
 enum toc_type {
     /* 1..6: enum node_type */
     TOC_HARDLINK = 7, /* the same inode as `target` */
+    TOC_LAYER =
+        8, /* the records behind it are of the layer with this diff_id; without digest: of no known one */
+    /* in a layer's own table only (slot/known.c); TOC_HARDLINK's `target` is as the layer says there */
+    TOC_WHITEOUT = 9,
+    TOC_OPAQUE = 10,
     TOC_TRAILER = 255,
 };
 

@@ -21,6 +21,7 @@ struct slot_tree *slot_tree_new(void)
     s->want.list = s->want.fd = s->want.source = -1;
     for (int i = 0; i < REUSE_SIDES; i++)
         s->reuse.side[i].toc.fd = s->reuse.side[i].root = -1;
+    s->known.toc.fd = -1;
     if (claims_new(&s->claims, CONFIG_SLOT_ENTRY_MAX))
         return s;
     munmap(s, sizeof *s);
@@ -108,13 +109,14 @@ int slot_tree_look(struct slot_tree *s, const struct tree_ops *ops, const char *
 int slot_tree_layer(struct slot_tree *s, struct err *e)
 {
     ASSERT(s->root >= 0 && !s->layer_open);
-    if (s->layers > 0x7f)
-        return err_set(e, ERR_LIMIT, "more than %u layers", 0x80u);
+    if (s->layers >= SLOT_LAYER_MAX)
+        return err_set(e, ERR_LIMIT, "more than %u layers", SLOT_LAYER_MAX);
     s->claims.layer = s->layers++;
     s->layer_open = true;
     s->second = s->parent_known = false;
     s->ordinal = s->pending_cnt = 0;
-    return slot_want_begin(s, e);
+    int rc = slot_known_begin(s, e);
+    return rc != 0 ? rc : slot_want_begin(s, e);
 }
 
 int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e)
@@ -231,6 +233,7 @@ void slot_tree_abort(struct slot_tree *s)
     slot_ring_drop(s);
     slot_want_drop(s);
     slot_reuse_drop(s);
+    slot_known_drop(s);
     path_dirs_drop(&s->dirs);
     toc_close(&s->toc);
     if (s->root >= 0 && s->ops->close(s->root, &e) != 0)

@@ -91,6 +91,21 @@ int slot_tree_want_next(struct slot_tree *s, uint64_t *pos, struct slot_piece *o
 /* Its content; ERR_DIGEST when it is not what the table said. */
 int slot_tree_fill(struct slot_tree *s, const struct slot_piece *p, struct content *c, struct err *e);
 
+/* --- layers that were streamed before (slot/known.c) --------------------------------------------------------------
+ *
+ *     layer -> known, or note -> entry* -> noted -> layer_end
+ */
+
+/* Instead of entries: when `table`, which noted() once left for the layer with this diff_id, is sound, and of all its
+ * files the slots hold what shows, apply it. 1, 0 when the layer has to be streamed (nothing was done), or an error (then
+ * the table is gone). `en` is only to work in. */
+int slot_tree_layer_known(struct slot_tree *s, const char *table, const struct digest *id, struct entry *en,
+                          struct err *e);
+/* The entries that come are those of the layer `id`; note them in the file `table`. */
+void slot_tree_layer_note(struct slot_tree *s, const char *table, const struct digest *id);
+/* The stream was what it should be. True: `table` is whole and on the medium. */
+bool slot_tree_layer_noted(struct slot_tree *s);
+
 /* The layer's last entry was given. *again is true when hard links of this layer still need the content of files
  * that upper layers hide: call slot_tree_layer_again() and stream the same layer once more. */
 int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e);

@@ -265,6 +265,8 @@ static int take_content(struct slot_tree *s, const char *path, const struct node
 {
     uint64_t old;
     int fd = -1, rc = n->size > 0 ? slot_reuse_file(s, path, n, place, got, e) : 0;
+    if (rc == 0 && n->size > 0 && s->known.of != NULL)
+        rc = err_set(e, ERR_FLASH, "its content in the slots changed");
     if (rc != 0)
         return rc < 0 ? blame(path, e) : 0;
     rc = slot_place(s, path, n, &fd, &old, e);

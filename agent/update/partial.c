@@ -1,47 +1,22 @@
 #include "update/partial.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/conf.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "oci/fetch.h"
 #include "stream/frame.h"
 #include "update/stage.h"
+#include "update/tables.h"
 
 #define GAP_FIRST 4096
 #define GAP_MAX 8192 /* what a request may cost on a link where bytes cost money */
-#define TABLES "tables"
-
-struct table_path {
-    char text[CONF_PATH_MAX + 96];
-};
-
-/* --- the table of contents ------------------------------------------------------------------------------------------- */
-
-static struct table_path table_path(const char *state_dir, const char *name)
-{
-    struct table_path p;
-
-    snprintf(p.text, sizeof p.text, "%s/" TABLES "/%s", state_dir, name);
-    return p;
-}
-
-static struct table_path table_of(const char *state_dir, const struct digest *d)
-{
-    char text[DIGEST_TEXT_LEN];
-
-    digest_format(d, text);
-    return table_path(state_dir, text + strlen("sha256:"));
-}
 
 static int request_send(struct partial *p, uint64_t offset, uint64_t end, bool whole, struct err *e)
 {
@@ -59,7 +34,7 @@ static int request_send(struct partial *p, uint64_t offset, uint64_t end, bool w
 static int table_open(struct partial *p)
 {
     const struct oci_toc *t = &p->blob->toc;
-    struct table_path path = table_of(p->state_dir, &t->digest);
+    struct table_path path = table_of_toc(p->state_dir, &t->digest);
     int fd = IO_RETRY(open(path.text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     uint8_t buf[4096];
     struct digest got;
@@ -117,16 +92,17 @@ static int table_get_for_now(struct partial *p, struct err *e)
 /* A descriptor of the table, whose digest is right; or an error. Not a byte of it is looked at before. */
 static int table_get(struct partial *p, struct err *e)
 {
-    struct table_path dir = table_path(p->state_dir, ""), new = table_path(p->state_dir, "new");
-    struct table_path path = table_of(p->state_dir, &p->blob->toc.digest);
+    struct table_path new = table_path(p->state_dir, "new");
+    struct table_path path = table_of_toc(p->state_dir, &p->blob->toc.digest);
     int rc, fd = table_open(p);
 
     if (fd >= 0)
         return fd;
     if (p->cost)
         return table_get_for_now(p, e);
-    if (mkdir(dir.text, 0700) < 0 && errno != EEXIST)
-        return err_errno(e, "%s", dir.text);
+    rc = tables_begin(p->state_dir, e);
+    if (rc < 0)
+        return rc;
     fd = IO_RETRY(open(new.text, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (fd < 0)
         return err_errno(e, "%s", new.text);
@@ -138,32 +114,6 @@ static int table_get(struct partial *p, struct err *e)
     close(fd);
     (void)unlink(new.text);
     return rc;
-}
-
-static bool is_of_image(const char *name, const struct oci_manifest *m)
-{
-    for (uint32_t i = 0; i < m->layer_cnt; i++) {
-        char text[DIGEST_TEXT_LEN];
-
-        digest_format(&m->layers[i].toc.digest, text);
-        if (m->layers[i].toc.len > 0 && strcmp(text + strlen("sha256:"), name) == 0)
-            return true;
-    }
-    return false;
-}
-
-void partial_prune(const char *state_dir, const struct oci_manifest *m)
-{
-    struct table_path dir = table_path(state_dir, "");
-    DIR *d = opendir(dir.text);
-    struct dirent *entry;
-
-    while (d && (entry = readdir(d)))
-        if (entry->d_name[0] != '.' && !is_of_image(entry->d_name, m) &&
-            unlinkat(dirfd(d), entry->d_name, 0) < 0)
-            log_warning("%s%s: %s", dir.text, entry->d_name, strerror(errno));
-    if (d)
-        closedir(d);
 }
 
 /* --- entries --------------------------------------------------------------------------------------------------------- */

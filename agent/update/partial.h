@@ -34,7 +34,5 @@ struct partial {
 
 /* 0, an error, or 1: the registry sends no parts, and nothing was done. The layer is open in the tree. */
 int partial_layer(struct partial *p, const struct oci_blob *blob, struct err *e);
-/* Forget the tables of layers that the image does not have. */
-void partial_prune(const char *state_dir, const struct oci_manifest *m);
 
 #endif

@@ -1,5 +1,6 @@
 #include "update/stage.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "slot/tree.h"
 #include "stream/job.h"
 #include "update/partial.h"
+#include "update/tables.h"
 #include "update/talk.h"
 #include "update/vouch.h"
 
@@ -207,17 +209,52 @@ static int tree_apply(struct stage *s, struct content *c, struct err *e)
     return slot_tree_entry(s->tree, &s->entry, c, e);
 }
 
-/* By its table of contents, or from one end to the other. */
+/* From one end to the other, noting what is in it for the next time. */
+static int tree_stream(struct stage *s, uint32_t i, struct err *e)
+{
+    const char *dir = s->conf->agent.state_dir;
+    struct table_path path = table_of_layer(dir, &s->config.diff_ids[i]), new = table_path(dir, "new");
+    int rc;
+
+    if (!s->job->look && tables_begin(dir, e) == 0)
+        slot_tree_layer_note(s->tree, new.text, &s->config.diff_ids[i]);
+    rc = layer_stream(s, i, tree_apply, e);
+    if (rc == 0 && slot_tree_layer_noted(s->tree) && rename(new.text, path.text) < 0)
+        log_warning("%s: %s", path.text, strerror(errno));
+    return rc;
+}
+
+/* The slots hold all of it: 1 when it is applied, 0 when not. */
+static int tree_known(struct stage *s, uint32_t i, struct err *e)
+{
+    const struct digest *diff_id = &s->config.diff_ids[i];
+    struct table_path path = table_of_layer(s->conf->agent.state_dir, diff_id);
+    int rc = slot_tree_layer_known(s->tree, path.text, diff_id, &s->entry, e);
+
+    if (rc > 0) {
+        s->plan.cost.layers_local++;
+        log_info("layer %u of %u was streamed before: nothing to fetch", i + 1, s->manifest.layer_cnt);
+    }
+    return rc;
+}
+
+/* By its table of contents, by the table of an earlier stream, or from one end to the other. */
 static int tree_entries(struct stage *s, uint32_t i, struct err *e)
 {
     const struct oci_blob *blob = &s->manifest.layers[i];
-    int rc;
+    int rc = 1;
 
-    if (blob->toc.len == 0 || s->conf->update.full_verification || !s->parts)
+    if (s->conf->update.full_verification)
         return layer_stream(s, i, tree_apply, e);
-    rc = partial_layer(&s->partial, blob, e);
-    s->parts = rc <= 0;
-    return rc > 0 ? layer_stream(s, i, tree_apply, e) : rc;
+    if (blob->toc.len > 0 && s->parts) {
+        rc = partial_layer(&s->partial, blob, e);
+        s->parts = rc <= 0;
+    }
+    if (rc > 0) {
+        rc = tree_known(s, i, e);
+        rc = rc == 0 ? tree_stream(s, i, e) : rc > 0 ? 0 : rc;
+    }
+    return rc;
 }
 
 static int tree_layer(struct stage *s, uint32_t i, struct err *e)
@@ -313,7 +350,7 @@ static int tree_install(struct stage *s, struct err *e)
     }
     if (rc < 0)
         slot_tree_abort(s->tree);
-    partial_prune(s->conf->agent.state_dir, &s->manifest);
+    tables_prune(s->conf->agent.state_dir, &s->manifest, &s->config);
     return rc;
 }
 

@@ -85,7 +85,7 @@ def test_says_what_comes(front, small, tmp_path):
             push = Push(tmp_path, front, [small, tar], Chunked().codec, f"v{number}")
             said = plan(device)
             assert said["version"] == f"v{number}" and said["slot"] == slot and said["activation"] == "reboot"
-            assert said["waiting"] is None and said["cost"]["layers"] == {"all": 2, "streamed": 0}
+            assert said["waiting"] is None and said["cost"]["layers"] == {"all": 2, "streamed": 0, "local": 0}
             assert page(device).startswith(f"NEXT UPDATE: v{number}, sha256:")
             front.seen.clear()
             before, state = written(device), everything(device)
@@ -125,7 +125,7 @@ def test_streamed_layers(front, small, tmp_path):
     push = Push(tmp_path, front, [small], CODECS["gzip"], "1")
     with new_device(front, tmp_path / "device") as device:
         said = plan(device)
-        assert said["cost"]["write_bytes"] is None and said["cost"]["layers"] == {"all": 1, "streamed": 1}
+        assert said["cost"]["write_bytes"] is None and said["cost"]["layers"] == {"all": 1, "streamed": 1, "local": 0}
         assert "at most" in page(device)
         front.seen.clear()
         update(device, push, "B")
