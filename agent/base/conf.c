@@ -1,49 +1,19 @@
+/* The keys of agent.conf, and what their values may be. */
 #include "base/conf.h"
 
-#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "base/conf_app.h"
-#include "base/io.h"
-#include "base/word.h"
+#include "base/conf_key.h"
 
-#define CONF_FILE_MAX (16 * 1024)
 #define STR_(x) #x
 #define STR(x) STR_(x)
-
-/* How a value is written, and what it becomes. */
-enum kind {
-    KIND_TEXT,       /* char[max + 1], as it stands */
-    KIND_PATH,       /* the same, absolute */
-    KIND_PROXY,      /* the same, http://host[:port] */
-    KIND_SECONDS,    /* uint32_t, min..max; "90", "90s", "5m", "2h" */
-    KIND_NUMBER,     /* uint32_t, min..max */
-    KIND_YES_NO,     /* bool */
-    KIND_SLOTS,      /* bool disk */
-    KIND_APP,        /* a part of struct conf_app (base/conf_app.h) */
-    KIND_IMAGE,      /* host, repository and tag of struct conf_registry */
-    KIND_MIRRORS,    /* char[CONF_MIRROR_MAX][CONF_HOST_MAX] */
-    KIND_POLICY,     /* bool required */
-    KIND_EXPIRED,    /* bool expired_is_ok */
-    KIND_KEYS,       /* char[CONF_KEY_MAX][CONF_PATH_MAX] */
-    KIND_REPOSITORY, /* char[max + 1], the name of a repository, or "any" */
-};
-
-struct key {
-    const char *section;
-    const char *name;
-    const char *preset; /* the default, written as in the file; NULL: empty, 0, no */
-    enum kind kind;
-    size_t offset;
-    uint32_t min;
-    uint32_t max;
-};
 
 #define AT(field) offsetof(struct conf, field)
 #define LEN(field) 0, sizeof((struct conf *)0)->field - 1
 
-static const struct key keys[] = {
+const struct conf_key conf_keys[] = {
     {"registry", "image", NULL, KIND_IMAGE, AT(registry), 0, 0},
     {"registry", "mirrors", NULL, KIND_MIRRORS, AT(registry.mirrors), 0, 0},
     {"registry", "ca", NULL, KIND_PATH, AT(registry.ca), LEN(registry.ca)},
@@ -92,16 +62,8 @@ static const struct key keys[] = {
     {"agent", "worker_uid", "65534", KIND_NUMBER, AT(agent.worker_uid), 1, 2147483647},
 };
 
-#define KEY_CNT (sizeof keys / sizeof keys[0])
-
-struct parser {
-    const char *path;
-    struct conf *conf;
-    struct err *err;
-    const char *section; /* of keys[]; NULL before the first */
-    unsigned line;
-    unsigned seen_at[KEY_CNT]; /* line; 0: not seen */
-};
+_Static_assert(sizeof conf_keys / sizeof conf_keys[0] <= CONF_KEY_CNT_MAX, "a parser holds all");
+const size_t conf_key_cnt = sizeof conf_keys / sizeof conf_keys[0];
 
 /* --- characters ---------------------------------------------------------------------------------------------------- */
 
@@ -120,19 +82,18 @@ static bool is_alnum(char c)
     return is_lower(c) || (c >= 'A' && c <= 'Z') || is_digit(c);
 }
 
-static bool is_space(char c)
+bool conf_is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\r';
 }
 
-/* Cut white space off both ends, in place. */
-static char *trim(char *s)
+char *conf_trim(char *s)
 {
     size_t len;
 
-    while (is_space(*s))
+    while (conf_is_space(*s))
         s++;
-    for (len = strlen(s); len && is_space(s[len - 1]); len--)
+    for (len = strlen(s); len && conf_is_space(s[len - 1]); len--)
         s[len - 1] = '\0';
     return s;
 }
@@ -220,7 +181,7 @@ static bool tag_valid(const char *s)
 
 /* --- values -------------------------------------------------------------------------------------------------------- */
 
-static int text_put(char *out, size_t cap, const char *value, const char *what, struct err *e)
+int conf_text_put(char *out, size_t cap, const char *value, const char *what, struct err *e)
 {
     size_t len = strlen(value);
 
@@ -235,21 +196,21 @@ static bool path_valid(const char *s)
     return *s == '/';
 }
 
-static int path_put(const struct key *k, char *out, const char *value, struct err *e)
+static int path_put(const struct conf_key *k, char *out, const char *value, struct err *e)
 {
     if (*value && !path_valid(value))
         return err_set(e, ERR_CONFIG, "%s must be an absolute path, got \"%.80s\"", k->name, value);
-    return text_put(out, (size_t)k->max + 1, value, k->name, e);
+    return conf_text_put(out, (size_t)k->max + 1, value, k->name, e);
 }
 
-static int proxy_put(const struct key *k, char *out, const char *value, struct err *e)
+static int proxy_put(const struct conf_key *k, char *out, const char *value, struct err *e)
 {
     if (*value && (strncmp(value, "http://", 7) || !value[7]))
         return err_set(e, ERR_CONFIG, "%s must be http://host[:port], got \"%.80s\"", k->name, value);
-    return text_put(out, (size_t)k->max + 1, value, k->name, e);
+    return conf_text_put(out, (size_t)k->max + 1, value, k->name, e);
 }
 
-static int number_put(const struct key *k, uint32_t *out, const char *value, struct err *e)
+static int number_put(const struct conf_key *k, uint32_t *out, const char *value, struct err *e)
 {
     static const struct {
         const char *unit;
@@ -273,7 +234,7 @@ static int number_put(const struct key *k, uint32_t *out, const char *value, str
                    unit_cnt > 1 ? " seconds, as in 90, 90s, 5m, 2h" : "", value);
 }
 
-static int bool_put(const struct key *k, bool *out, const char *off, const char *on, const char *value,
+static int bool_put(const struct conf_key *k, bool *out, const char *off, const char *on, const char *value,
                     struct err *e)
 {
     if (strcmp(value, off) && strcmp(value, on))
@@ -322,15 +283,15 @@ static int image_put(struct conf_registry *r, char *value, struct err *e)
     tag = strchr(repository, ':');
     if (tag)
         *tag++ = '\0';
-    if (text_put(r->host, sizeof r->host, value, "image: the host", e) ||
-        text_put(r->repository, sizeof r->repository, repository, "image: the repository", e) ||
-        text_put(r->tag, sizeof r->tag, tag ? tag : "latest", "image: the tag", e))
+    if (conf_text_put(r->host, sizeof r->host, value, "image: the host", e) ||
+        conf_text_put(r->repository, sizeof r->repository, repository, "image: the repository", e) ||
+        conf_text_put(r->tag, sizeof r->tag, tag ? tag : "latest", "image: the tag", e))
         return e->code;
     return image_check(r, e);
 }
 
 /* A list, "x, y", of at most `max` items of `cap` characters each; cuts `value` up. */
-static int list_put(const struct key *k, char *out, size_t max, size_t cap, bool (*valid)(const char *),
+static int list_put(const struct conf_key *k, char *out, size_t max, size_t cap, bool (*valid)(const char *),
                     const char *want, char *value, struct err *e)
 {
     for (size_t cnt = 0; value && *value; cnt++) {
@@ -338,34 +299,34 @@ static int list_put(const struct key *k, char *out, size_t max, size_t cap, bool
 
         if (next)
             *next++ = '\0';
-        value = trim(value);
+        value = conf_trim(value);
         if (cnt == max)
             return err_set(e, ERR_CONFIG, "%s: more than %zu", k->name, max);
-        if (!*value || !valid(value) || (next && !*trim(next)))
+        if (!*value || !valid(value) || (next && !*conf_trim(next)))
             return err_set(e, ERR_CONFIG, "%s: \"%.80s\" is not %s", k->name, *value ? value : ",", want);
-        if (text_put(out + cnt * cap, cap, value, k->name, e))
+        if (conf_text_put(out + cnt * cap, cap, value, k->name, e))
             return e->code;
         value = next;
     }
     return 0;
 }
 
-static int repository_put(const struct key *k, char *out, const char *value, struct err *e)
+static int repository_put(const struct conf_key *k, char *out, const char *value, struct err *e)
 {
     if (*value && !repository_valid(value))
         return err_set(e, ERR_CONFIG,
                        "%s must be the name of a repository without its host, or any, got \"%.80s\"", k->name,
                        value);
-    return text_put(out, (size_t)k->max + 1, value, k->name, e);
+    return conf_text_put(out, (size_t)k->max + 1, value, k->name, e);
 }
 
-static int value_put(const struct key *k, struct conf *c, char *value, struct err *e)
+int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct err *e)
 {
     void *at = (char *)c + k->offset;
 
     switch (k->kind) {
     case KIND_TEXT:
-        return text_put(at, (size_t)k->max + 1, value, k->name, e);
+        return conf_text_put(at, (size_t)k->max + 1, value, k->name, e);
     case KIND_PATH:
         return path_put(k, at, value, e);
     case KIND_PROXY:
@@ -393,196 +354,4 @@ static int value_put(const struct key *k, struct conf *c, char *value, struct er
         return repository_put(k, at, value, e);
     }
     return err_set(e, ERR_CONFIG, "%s: no such kind of value", k->name);
-}
-
-static int presets_put(struct conf *c, struct err *e)
-{
-    memset(c, 0, sizeof *c);
-    for (size_t i = 0; i < KEY_CNT; i++) {
-        char value[64];
-
-        if (!keys[i].preset)
-            continue;
-        if (text_put(value, sizeof value, keys[i].preset, keys[i].name, e) ||
-            value_put(&keys[i], c, value, e))
-            return e->code;
-    }
-    return 0;
-}
-
-/* --- names --------------------------------------------------------------------------------------------------------- */
-
-static const char *name_of(const struct key *k, bool section)
-{
-    return section ? k->section : k->name;
-}
-
-/* The known name nearest to `name` and not further than a slip of the fingers; of keys, those of `section` only. */
-static const char *name_nearest(const char *name, const char *section)
-{
-    unsigned least = strlen(name) < 5 ? 2 : 4;
-    const char *nearest = NULL;
-
-    for (size_t i = 0; i < KEY_CNT; i++) {
-        const char *candidate = name_of(&keys[i], !section);
-        unsigned distance = word_distance(name, candidate);
-
-        if ((section && strcmp(keys[i].section, section)) || distance >= least)
-            continue;
-        least = distance;
-        nearest = candidate;
-    }
-    return nearest;
-}
-
-static int key_refuse(const char *name, const char *section, struct err *e)
-{
-    const char *nearest = name_nearest(name, section);
-
-    if (nearest)
-        return err_set(e, ERR_CONFIG, "unknown key \"%.40s\" in [%s]; did you mean \"%s\"?", name, section,
-                       nearest);
-    for (size_t i = 0; i < KEY_CNT; i++)
-        if (!strcmp(keys[i].name, name))
-            return err_set(e, ERR_CONFIG, "unknown key \"%.40s\" in [%s]; it belongs into [%s]", name,
-                           section, keys[i].section);
-    return err_set(e, ERR_CONFIG, "unknown key \"%.40s\" in [%s]", name, section);
-}
-
-/* --- lines --------------------------------------------------------------------------------------------------------- */
-
-static int section_parse(struct parser *p, char *line)
-{
-    size_t len = strlen(line);
-    const char *nearest;
-    char *name;
-
-    if (line[len - 1] != ']')
-        return err_set(p->err, ERR_CONFIG, "\"%.40s\" has no closing ]", line);
-    line[len - 1] = '\0';
-    name = trim(line + 1);
-    for (size_t i = 0; i < KEY_CNT; i++)
-        if (!strcmp(keys[i].section, name)) {
-            p->section = keys[i].section;
-            return 0;
-        }
-    nearest = name_nearest(name, NULL);
-    if (nearest)
-        return err_set(p->err, ERR_CONFIG, "unknown section [%.40s]; did you mean [%s]?", name, nearest);
-    return err_set(p->err, ERR_CONFIG, "unknown section [%.40s]", name);
-}
-
-static int pair_parse(struct parser *p, char *line)
-{
-    char *value = strchr(line, '=');
-    char *name;
-
-    if (!value)
-        return err_set(p->err, ERR_CONFIG, "\"%.40s\" is neither [section] nor key = value", line);
-    *value++ = '\0';
-    name = trim(line);
-    value = trim(value);
-    if (!p->section)
-        return err_set(p->err, ERR_CONFIG, "\"%.40s\" stands before the first [section]", name);
-    for (size_t i = 0; i < KEY_CNT; i++) {
-        if (strcmp(keys[i].section, p->section) || strcmp(keys[i].name, name))
-            continue;
-        if (p->seen_at[i])
-            return err_set(p->err, ERR_CONFIG, "%s is already set in line %u", name, p->seen_at[i]);
-        p->seen_at[i] = p->line;
-        return value_put(&keys[i], p->conf, value, p->err);
-    }
-    return key_refuse(name, p->section, p->err);
-}
-
-static int line_parse(struct parser *p, char *line)
-{
-    for (char *c = line; *c; c++) {
-        if ((unsigned char)*c < 0x20 && !is_space(*c))
-            return err_set(p->err, ERR_CONFIG, "control character 0x%02x", (unsigned)*c);
-        if (*c == '#' && (c == line || is_space(c[-1]))) {
-            *c = '\0';
-            break;
-        }
-    }
-    line = trim(line);
-    if (!*line)
-        return 0;
-    return *line == '[' ? section_parse(p, line) : pair_parse(p, line);
-}
-
-static int lines_parse(struct parser *p, char *text)
-{
-    while (text) {
-        char *end = strchr(text, '\n');
-
-        if (end)
-            *end++ = '\0';
-        p->line++;
-        if (line_parse(p, text))
-            return err_prefix(p->err, "%s:%u", p->path, p->line);
-        text = end;
-    }
-    return 0;
-}
-
-/* A board that follows no image yet needs no keys. */
-static int trust_check(const struct conf *c, const char *path, struct err *e)
-{
-    uint32_t cnt = 0;
-
-    while (cnt < CONF_KEY_MAX && c->trust.keys[cnt][0])
-        cnt++;
-    if (!c->trust.required || !c->registry.host[0])
-        return 0;
-    if (cnt == 0)
-        return err_set(e, ERR_CONFIG,
-                       "%s: [trust] names no keys: list the PEM files of the public keys that sign images, "
-                       "keys = /etc/slipway/release.pem, or write policy = off to take unsigned ones",
-                       path);
-    if (c->trust.threshold > cnt)
-        return err_set(e, ERR_CONFIG, "%s: [trust] threshold is %u, but there are only %u keys", path,
-                       c->trust.threshold, cnt);
-    return 0;
-}
-
-static int conf_check(const struct conf *c, const char *path, struct err *e)
-{
-    const struct conf_registry *r = &c->registry;
-
-    if (!*r->client_cert != !*r->client_key)
-        return err_set(e, ERR_CONFIG, "%s: [registry] has %s without %s; mutual TLS needs both", path,
-                       *r->client_cert ? "client_cert" : "client_key",
-                       *r->client_cert ? "client_key" : "client_cert");
-    if (!*c->slots.a != !*c->slots.b)
-        return err_set(e, ERR_CONFIG, "%s: [slots] needs a and b, or neither", path);
-    if (*c->slots.a && !strcmp(c->slots.a, c->slots.b))
-        return err_set(e, ERR_CONFIG, "%s: [slots] a and b are the same place", path);
-    if (!*c->control.socket || !*c->agent.state_dir)
-        return err_set(e, ERR_CONFIG, "%s: %s may not be empty", path,
-                       *c->control.socket ? "[agent] state_dir" : "[control] socket");
-    return trust_check(c, path, e);
-}
-
-int conf_load(const char *path, struct conf *out, struct err *e)
-{
-    static char text[CONF_FILE_MAX + 1];
-    struct parser p = {.path = path, .conf = out, .err = e};
-    ssize_t len;
-
-    if (presets_put(out, e))
-        return err_prefix(e, "built-in default");
-    len = io_read_file(path, text, sizeof text);
-    if (len < 0 && errno == EFBIG)
-        return err_set(e, ERR_CONFIG, "%s: larger than %d bytes", path, CONF_FILE_MAX);
-    if (len < 0) {
-        err_errno(e, "%s", path);
-        e->code = ERR_CONFIG;
-        return ERR_CONFIG;
-    }
-    if (strlen(text) != (size_t)len)
-        return err_set(e, ERR_CONFIG, "%s: not text: it has a NUL byte", path);
-    if (lines_parse(&p, text))
-        return e->code;
-    return conf_check(out, path, e);
 }

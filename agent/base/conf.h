@@ -127,4 +127,17 @@ struct conf {
 /* Read `path` into *out, which is filled with the defaults first. ERR_CONFIG names the file and the line. */
 int conf_load(const char *path, struct conf *out, struct err *e);
 
+#define CONF_TEXT_MAX 2304
+
+struct conf_value {
+    const char *section, *key;
+    unsigned line; /* of the file; 0: the default */
+    char text
+        [CONF_TEXT_MAX]; /* as written, "" for none. Secrets are left out: values of `env`, a name in `proxy` */
+};
+
+/* The same, and then hand each key to `see`, those of a section in a row. */
+int conf_show(const char *path, struct conf *out, void (*see)(void *ctx, const struct conf_value *v),
+              void *ctx, struct err *e);
+
 #endif

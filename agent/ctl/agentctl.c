@@ -25,6 +25,7 @@ struct call {
     struct session session;
     bool follow;
     const char *words[WORDS_MAX]; /* the verb and what stands behind it; NULL after the last */
+    char section[16];             /* of the configuration, printed last */
 };
 
 struct command {
@@ -159,24 +160,24 @@ static int run_order(struct call *c, const struct command *command)
 /* --- what comes in chunks: each answer says where the next one begins --- */
 
 /* Print one chunk, which lies between `at` and `next`. False when it is none. */
-typedef bool (*chunk_printer)(const struct session *s, const cJSON *answer);
+typedef bool (*chunk_printer)(struct call *c, const cJSON *answer);
 
-static bool log_print(const struct session *s, const cJSON *answer)
+static bool log_print(struct call *c, const cJSON *answer)
 {
     const char *data = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer, "data"));
 
-    (void)s;
+    (void)c;
     if (data)
         fputs(data, stdout);
     return data != NULL;
 }
 
-static bool events_print(const struct session *s, const cJSON *answer)
+static bool events_print(struct call *c, const cJSON *answer)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "history");
     const cJSON *event;
 
-    (void)s;
+    (void)c;
     cJSON_ArrayForEach(event, list)
     {
         render_event(event, stdout);
@@ -184,8 +185,9 @@ static bool events_print(const struct session *s, const cJSON *answer)
     return cJSON_IsArray(list);
 }
 
-static int chunks_show(struct session *s, const char *verb, bool follow, chunk_printer print)
+static int chunks_show(struct call *c, const char *verb, bool follow, chunk_printer print)
 {
+    struct session *s = &c->session;
     double from = 0;
 
     for (;;) {
@@ -209,7 +211,7 @@ static int chunks_show(struct session *s, const char *verb, bool follow, chunk_p
         if (s->json && more)
             puts(s->answer);
         else if (sound && !s->json)
-            sound = print(s, answer);
+            sound = print(c, answer);
         from = sound ? next->valuedouble : 0;
         cJSON_Delete(answer);
         if (!sound)
@@ -223,26 +225,84 @@ static int chunks_show(struct session *s, const char *verb, bool follow, chunk_p
 
 static int run_logs(struct call *c, const struct command *command)
 {
-    return chunks_show(&c->session, command->name, c->follow, log_print);
+    return chunks_show(c, command->name, c->follow, log_print);
 }
 
 static int run_history(struct call *c, const struct command *command)
 {
-    return chunks_show(&c->session, command->name, c->follow, events_print);
+    return chunks_show(c, command->name, c->follow, events_print);
 }
 
-/* --- what needs no agent --- */
+/* --- the configuration: what is printed is an agent.conf itself --- */
 
-static int run_config(struct call *c, const struct command *command)
+static void value_print(struct call *c, const char *section, const char *key, const char *value, int line)
+{
+    if (strcmp(c->section, section) != 0)
+        printf("%s[%s]\n", c->section[0] != '\0' ? "\n" : "", section);
+    snprintf(c->section, sizeof c->section, "%s", section);
+    if (line > 0)
+        printf("%s = %s  # line %d\n", key, value, line);
+    else if (value[0] != '\0')
+        printf("%s = %s  # default\n", key, value);
+    else
+        printf("#%s =\n", key); /* not every key can be set to nothing */
+}
+
+static bool config_print(struct call *c, const cJSON *answer)
+{
+    const char *path = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer, "path"));
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "config");
+    const cJSON *item;
+
+    if (!path || !cJSON_IsArray(list))
+        return false;
+    if (c->section[0] == '\0')
+        printf("# %s%s\n", path,
+               cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(answer, "changed"))
+                   ? ", CHANGED since agentd read it at its start"
+                   : "");
+    cJSON_ArrayForEach(item, list)
+    {
+        const char *section = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "section"));
+        const char *key = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "key"));
+        const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "value"));
+        const cJSON *line = cJSON_GetObjectItemCaseSensitive(item, "line");
+
+        if (!section || !key || !value)
+            return false;
+        value_print(c, section, key, value, cJSON_IsNumber(line) ? line->valueint : 0);
+    }
+    return true;
+}
+
+static void value_see(void *ctx, const struct conf_value *v)
+{
+    value_print(ctx, v->section, v->key, v->text, (int)v->line);
+}
+
+/* Of a file, or as the agent has it. */
+static int config_show(struct call *c)
+{
+    static struct conf conf;
+    struct err e;
+
+    if (!c->words[2])
+        return chunks_show(c, "config", false, config_print);
+    if (c->session.json)
+        return usage("--json asks the agent, and takes no file: ", c->words[2]);
+    if (conf_show(c->words[2], &conf, value_see, c, &e) < 0) {
+        fprintf(stderr, "agentctl: %s\n", e.text);
+        return AGENTCTL_REFUSED;
+    }
+    return AGENTCTL_OK;
+}
+
+static int config_check(const char *path)
 {
     static struct conf conf;
     static struct trust_keys keys;
-    const char *path = c->words[2] ? c->words[2] : CONF_DEFAULT;
     struct err e;
 
-    (void)command;
-    if (!c->words[1] || strcmp(c->words[1], "check") != 0)
-        return usage("config: say `config check`, and a file when it is not ", CONF_DEFAULT);
     if (conf_load(path, &conf, &e) < 0 || trust_keys_load(&conf.trust, &keys, &e) < 0) {
         fprintf(stderr, "agentctl: %s\n", e.text);
         return AGENTCTL_REFUSED;
@@ -255,6 +315,22 @@ static int run_config(struct call *c, const struct command *command)
         puts("SIGNATURES OFF");
     return AGENTCTL_OK;
 }
+
+static int run_config(struct call *c, const struct command *command)
+{
+    const char *what = c->words[1] ? c->words[1] : "";
+    bool check = strcmp(what, "check") == 0;
+
+    (void)command;
+    if (!check && strcmp(what, "show") != 0)
+        return usage("config: say `config show`, or `config check`, and a file when it is not ",
+                     CONF_DEFAULT);
+    if (c->session.serial && (check || c->words[2]))
+        return usage("a file is one of this machine, and does not go with ", "--serial");
+    return check ? config_check(c->words[2] ? c->words[2] : CONF_DEFAULT) : config_show(c);
+}
+
+/* --- what needs no agent --- */
 
 static int run_help(struct call *c, const struct command *command)
 {
@@ -290,7 +366,8 @@ static const struct command commands[] = {
     {"hold", run_order, 0, false, "install nothing new until `release`, also after a restart",
      "Held: nothing new is installed until `agentctl release`."},
     {"release", run_order, 0, false, "end a hold", "Released: the agent follows its tag again."},
-    {"config", run_config, 2, false, "`config check [FILE]`: is this agent.conf right?", NULL},
+    {"config", run_config, 2, false, "`show [FILE]`: values and where from; `check [FILE]`: is it right?",
+     NULL},
     {"version", run_version, 0, false, "of this program", NULL},
     {"help", run_help, 0, false, "this text", NULL},
 };

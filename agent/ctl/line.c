@@ -92,6 +92,56 @@ static int verb_history(struct request *r, struct err *e)
     return 0;
 }
 
+/* Values from the from-th on, until the answer is full enough. */
+struct config_chunk {
+    struct request *request;
+    cJSON *list;
+    uint64_t from, next, at;
+    size_t len;
+};
+
+static void config_see(void *ctx, const struct conf_value *v)
+{
+    struct config_chunk *c = ctx;
+    struct json *j = c->request->json;
+    size_t len = 2 * strlen(v->text) + 96; /* as JSON, at most */
+    cJSON *o;
+
+    if (c->at++ != c->next || c->at <= c->from || (c->len > 0 && c->len + len > CTL_CONFIG_CHUNK_MAX))
+        return;
+    c->next++;
+    c->len += len;
+    o = json_put_object(j, c->list, NULL);
+    json_put_text(j, o, "section", v->section);
+    json_put_text(j, o, "key", v->key);
+    json_put_text(j, o, "value", v->text);
+    if (v->line)
+        json_put_integer(j, o, "line", v->line);
+    else
+        json_put_null(j, o, "line");
+}
+
+static int verb_config(struct request *r, struct err *e)
+{
+    struct config_chunk c = {.request = r};
+    const char *path = "";
+    bool changed = false;
+    int rc = from_read(r, &c.from, e);
+
+    if (rc < 0)
+        return rc;
+    c.next = c.from;
+    c.list = json_put_array(r->json, r->to, "config");
+    rc = r->owner->config(r->owner->ctx, config_see, &c, &path, &changed, e);
+    if (rc < 0)
+        return rc;
+    json_put_integer(r->json, r->to, "at", (int64_t)c.from);
+    json_put_integer(r->json, r->to, "next", (int64_t)c.next);
+    json_put_text(r->json, r->to, "path", path);
+    json_put_bool(r->json, r->to, "changed", changed);
+    return 0;
+}
+
 static int verb_logs(struct request *r, struct err *e)
 {
     char data[CTL_LOG_CHUNK_MAX + 1];
@@ -122,6 +172,7 @@ static const struct verb verbs[] = {
     {"update", verb_order, CTL_UPDATE},    {"downgrade", verb_order, CTL_DOWNGRADE},
     {"confirm", verb_order, CTL_CONFIRM},  {"rollback", verb_order, CTL_ROLLBACK},
     {"hold", verb_order, CTL_HOLD},        {"release", verb_order, CTL_RELEASE},
+    {"config", verb_config, CTL_NO_ORDER},
 };
 
 static const struct verb *verb_find(const char *name)

@@ -12,7 +12,8 @@
 #define CTL_REQUEST_MAX 1024  /* bytes of a request without its line feed */
 #define CTL_RESPONSE_MAX 8192 /* bytes of an answer with its line feed */
 #define CTL_LOG_CHUNK_MAX 3072
-#define CTL_EVENT_CHUNK_MAX 8 /* events in an answer */
+#define CTL_EVENT_CHUNK_MAX 8     /* events in an answer */
+#define CTL_CONFIG_CHUNK_MAX 6000 /* bytes of values in an answer, unless one has more */
 
 /* Answer the `len` bytes of one request. `ascii`: the carrier takes nothing but printable ASCII. `via` names it for
  * the log. Writes one line without line feed, always an answer, and returns its length; `cap` is at least 256. */

@@ -34,6 +34,9 @@ struct ctl_owner {
     void (*status)(void *ctx, struct status *out); /* fill what is all zero */
     void (*plan)(void *ctx, struct plan *out);
     int (*order)(void *ctx, enum ctl_order order, struct err *e);
+    /* As conf_show() of base/conf.h for the file of this agent. *changed: it is not what the agent read at its start. */
+    int (*config)(void *ctx, void (*see)(void *see_ctx, const struct conf_value *v), void *see_ctx,
+                  const char **path, bool *changed, struct err *e);
     /* As history_read() of update/history.h. */
     size_t (*history)(void *ctx, uint32_t *from, struct event *out, size_t max);
     const struct app_log *log;

@@ -41,8 +41,8 @@ void slot_tree_layer_note(struct slot_tree *s, const char *table, const struct d
     if (s->second)
         return;
     slot_known_drop(s);
-    s->known.noting = toc_create(&s->known.toc, table, CONFIG_SLOT_ENTRY_MAX, &e) == 0 && mark(&s->known.toc, id, &e) == 0 &&
-                      mark(&s->toc, id, &e) == 0;
+    s->known.noting = toc_create(&s->known.toc, table, CONFIG_SLOT_ENTRY_MAX, &e) == 0 &&
+                      mark(&s->known.toc, id, &e) == 0 && mark(&s->toc, id, &e) == 0;
     if (!s->known.noting)
         log_warning("table of the layer: %s", e.text);
 }
@@ -68,7 +68,8 @@ void slot_known_note(struct slot_tree *s, const struct entry *en)
     if (!s->known.noting)
         return;
     s->known.noting = strcmp(en->path, en->type == ENTRY_OPAQUE ? s->parent : s->path) == 0;
-    if (s->known.noting && toc_add(&s->known.toc, en->path, &en->node, type_of(en), 0, 0, NULL, &at, &e) != 0) {
+    if (s->known.noting &&
+        toc_add(&s->known.toc, en->path, &en->node, type_of(en), 0, 0, NULL, &at, &e) != 0) {
         s->known.noting = false;
         log_warning("table of the layer: %s", e.text);
     }

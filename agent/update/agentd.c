@@ -22,6 +22,7 @@
 
 struct agentd {
     const struct conf *conf;
+    const char *conf_path;
     struct loop loop;
     struct machine machine;
     int signal_fd;
@@ -160,6 +161,18 @@ static int on_order(void *ctx, enum ctl_order order, struct err *e)
     return err_set(e, ERR_UNSUPPORTED, "no order");
 }
 
+static int on_config(void *ctx, void (*see)(void *see_ctx, const struct conf_value *v), void *see_ctx,
+                     const char **path, bool *changed, struct err *e)
+{
+    static struct conf now;
+    struct agentd *d = ctx;
+    int rc = conf_show(d->conf_path, &now, see, see_ctx, e);
+
+    *path = d->conf_path;
+    *changed = rc == 0 && memcmp(&now, d->conf, sizeof now) != 0;
+    return rc;
+}
+
 static size_t on_history(void *ctx, uint32_t *from, struct event *out, size_t max)
 {
     return history_read(&((struct agentd *)ctx)->machine.history, from, out, max);
@@ -184,6 +197,7 @@ static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
         .status = on_status,
         .plan = on_plan,
         .order = on_order,
+        .config = on_config,
         .history = on_history,
         .log = &d->machine.app.log,
     };
@@ -207,6 +221,7 @@ int agentd_main(const struct conf *conf, const char *conf_path)
     ceiling_set();
     hash_start();
     d.conf = conf;
+    d.conf_path = conf_path;
     rc = agentd_start(&d, conf_path, &e);
     if (rc < 0) {
         log_error("%s", e.text);

@@ -47,8 +47,9 @@ def fixture_agent(tmp_path_factory):
     (["--baud", "9600", "status"], "--baud goes with --serial"),
     (["--serial", "/dev/null", "--baud", "fast", "status"], "--baud is no speed: fast"),
     (["--serial", "/dev/null", "--socket", "/s", "status"], "either --socket or --serial"),
-    (["config"], "say `config check`"),
-    (["config", "chekc"], "say `config check`"),
+    (["config"], "say `config show`, or `config check`"),
+    (["config", "chekc"], "say `config show`, or `config check`"),
+    (["--serial", "/dev/null", "config", "check"], "does not go with --serial"),
 ])
 def test_usage(words, says):
     code, out, err = agentctl(*words)
@@ -81,6 +82,75 @@ def test_config_check(tmp_path, text, says):
         assert (code, out) == (1, "") and err == f"agentctl: {path}{says}\n"
     else:
         assert (code, out, err) == (0, f"{path}: good; follows r.example.com/a:b, SIGNATURES OFF\n", "")
+
+
+CONFIG = """# comment
+[registry]
+image = r.example.com/a:b   # which
+proxy = http://name:secret@proxy.example.com:3128
+[trust]
+policy = off
+[update]
+ poll_interval=2h
+[app]
+env = TOKEN=secret "NOTE=a b"
+args = --loud "a b"
+"""
+
+
+def values(text):
+    """{section.key: (value, where from)} of what `config show` prints."""
+    found, section = {}, None
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line[1:-1]
+        elif line.startswith("#") and line.endswith(" ="):
+            found[f"{section}.{line[1:-2]}"] = ("", "default")
+        elif line and not line.startswith("#"):
+            key, _, rest = line.partition(" = ")
+            value, _, origin = rest.rpartition("# ")
+            found[f"{section}.{key}"] = (value.strip(), origin)
+    return found
+
+
+def test_config_show_of_a_file(tmp_path):
+    path = tmp_path / "agent.conf"
+    path.write_text(CONFIG)
+    code, out, err = agentctl("config", "show", str(path))
+    shown = values(out)
+    assert (code, err) == (0, "") and "secret" not in out and len(shown) > 40
+    assert shown["registry.image"] == ("r.example.com/a:b", "line 3")
+    assert shown["registry.proxy"] == ("http://*@proxy.example.com:3128", "line 4")
+    assert shown["update.poll_interval"] == ("2h", "line 8") and shown["update.tries"] == ("3", "default")
+    assert shown["app.env"] == ("TOKEN=* NOTE=*", "line 10") and shown["app.args"] == ('--loud "a b"', "line 11")
+    assert shown["slots.a"] == ("", "default")
+    path.write_text(out)
+    assert agentctl("config", "check", str(path))[0] == 0, "what is shown is a configuration itself"
+    again = values(agentctl("config", "show", str(path))[1])
+    assert {key: value for key, (value, _) in again.items()} == {key: value for key, (value, _) in shown.items()}
+    path.write_text(CONFIG + "tries = 3\n")
+    code, out, err = agentctl("config", "show", str(path))
+    assert (code, out) == (1, "") and ":12: unknown key" in err
+
+
+def test_config_show_of_the_agent(agent):
+    conf = agent.parent / "agent.conf"
+    text = conf.read_text()
+    code, out, _ = agentctl("config", "show", socket=agent)
+    shown = values(out)
+    assert code == 0 and out.startswith(f"# {conf}\n[registry]\n")
+    assert shown["control.socket"] == (str(agent), "line 2") and shown["trust.policy"] == ("required", "default")
+    assert shown == values(agentctl("config", "show", str(conf))[1]), "the agent says the same as its file"
+    chunks = [json.loads(line) for line in agentctl("--json", "config", "show", socket=agent)[1].splitlines()]
+    assert sum(len(chunk["config"]) for chunk in chunks) == len(shown) and not chunks[0]["changed"]
+    try:
+        conf.write_text(text + "watchdog = 5m\n[update]\ntries = 1\n")
+        assert "CHANGED since agentd read it" in agentctl("config", "show", socket=agent)[1].splitlines()[0]
+        conf.write_text(text + "x = 1\n")
+        code, _, err = agentctl("config", "show", socket=agent)
+        assert code == 1 and 'unknown key "x"' in err
+    finally:
+        conf.write_text(text)
 
 
 def test_hold_is_kept_and_refuses(agent):

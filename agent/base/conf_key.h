@@ -1,0 +1,49 @@
+/* Between conf.c, which knows the keys, and conf_file.c, which reads the file. For these two only. */
+#ifndef SLIPWAY_BASE_CONF_KEY_H
+#define SLIPWAY_BASE_CONF_KEY_H
+
+#include <stddef.h>
+
+#include "base/conf.h"
+
+/* How a value is written, and what it becomes. */
+enum conf_kind {
+    KIND_TEXT,       /* char[max + 1], as it stands */
+    KIND_PATH,       /* the same, absolute */
+    KIND_PROXY,      /* the same, http://host[:port] */
+    KIND_SECONDS,    /* uint32_t, min..max; "90", "90s", "5m", "2h" */
+    KIND_NUMBER,     /* uint32_t, min..max */
+    KIND_YES_NO,     /* bool */
+    KIND_SLOTS,      /* bool disk */
+    KIND_APP,        /* a part of struct conf_app (base/conf_app.h) */
+    KIND_IMAGE,      /* host, repository and tag of struct conf_registry */
+    KIND_MIRRORS,    /* char[CONF_MIRROR_MAX][CONF_HOST_MAX] */
+    KIND_POLICY,     /* bool required */
+    KIND_EXPIRED,    /* bool expired_is_ok */
+    KIND_KEYS,       /* char[CONF_KEY_MAX][CONF_PATH_MAX] */
+    KIND_REPOSITORY, /* char[max + 1], the name of a repository, or "any" */
+};
+
+struct conf_key {
+    const char *section;
+    const char *name;
+    const char *preset; /* the default, written as in the file; NULL: empty, 0, no */
+    enum conf_kind kind;
+    size_t offset;
+    uint32_t min;
+    uint32_t max;
+};
+
+extern const struct conf_key conf_keys[]; /* those of a section in a row */
+extern const size_t conf_key_cnt;
+#define CONF_KEY_CNT_MAX 64
+
+/* Put a value, which is cut up, into its place. An error says what was wanted. */
+int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct err *e);
+int conf_text_put(char *out, size_t cap, const char *value, const char *what, struct err *e);
+
+bool conf_is_space(char c);
+/* Cut white space off both ends, in place. */
+char *conf_trim(char *s);
+
+#endif
