@@ -31,7 +31,7 @@ static enum machine_state act_poll_failed(struct machine *m)
 {
     log_warning("poll: %s", m->cause.text);
     m->poll_cause = m->cause;
-    m->asked = false;
+    m->asked = m->older = false;
     plan_fail(m, &m->cause);
     patience_failed(m);
     return MACHINE_IDLE;
@@ -52,19 +52,6 @@ static enum machine_state act_plan(struct machine *m)
 {
     plan_start(m);
     return act_poll(m);
-}
-
-static enum machine_state act_ask(struct machine *m)
-{
-    m->asked = true;
-    return act_poll(m);
-}
-
-/* A poll runs already: what it finds is wanted now. */
-static enum machine_state act_ask_while_polling(struct machine *m)
-{
-    m->asked = true;
-    return MACHINE_POLLING;
 }
 
 /* --- installing --------------------------------------------------------------------------------------------------- */
@@ -329,7 +316,7 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
     [MACHINE_IDLE] =
         {
             [EVENT_POLL_DUE] = act_poll,
-            [EVENT_ASKED] = act_ask,
+            [EVENT_ASKED] = act_poll,
             [EVENT_PLAN] = act_plan,
             [EVENT_HEALTHY] = act_healthy,
             [EVENT_UNHEALTHY] = act_app_failed,
@@ -338,7 +325,7 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
         },
     [MACHINE_POLLING] =
         {
-            [EVENT_ASKED] = act_ask_while_polling,
+            [EVENT_ASKED] = act_none, /* what the poll finds is wanted now */
             [EVENT_RESOLVED] = act_resolved,
             [EVENT_WORKER_FAILED] = act_poll_failed,
             [EVENT_HEALTHY] = act_healthy_later,
@@ -543,12 +530,20 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
 
 /* --- what people ask ---------------------------------------------------------------------------------------------- */
 
+static int ask_check(const struct machine *m, enum machine_event ev, struct err *e)
+{
+    return table[m->state][ev]
+               ? 0
+               : err_set(e, ERR_STATE, "not while the agent is %s", machine_state_name(m->state));
+}
+
 static int machine_ask(struct machine *m, enum machine_event ev, struct err *e)
 {
-    if (!table[m->state][ev])
-        return err_set(e, ERR_STATE, "not while the agent is %s", machine_state_name(m->state));
-    machine_event(m, ev);
-    return 0;
+    int rc = ask_check(m, ev, e);
+
+    if (rc == 0)
+        machine_event(m, ev);
+    return rc;
 }
 
 static int image_need(const struct machine *m, struct err *e)
@@ -571,8 +566,12 @@ int machine_update(struct machine *m, bool older, struct err *e)
         return e->code;
     if (m->store.state.held)
         return err_set(e, ERR_STATE, "updates are held; `agentctl release` lets them go on");
+    if (ask_check(m, EVENT_ASKED, e) < 0) /* what is refused is not remembered */
+        return e->code;
+    m->asked = true;
     m->older = older;
-    return machine_ask(m, EVENT_ASKED, e);
+    machine_event(m, EVENT_ASKED);
+    return 0;
 }
 
 int machine_confirm(struct machine *m, struct err *e)

@@ -555,6 +555,24 @@ def test_older_versions(works, keys):
         board.installs("v1")
 
 
+def test_a_downgrade_that_was_refused_is_forgotten(works, keys):
+    """Only what somebody asked for goes under the floor, and not what comes by itself later."""
+    works.sign(push(works, "v1"), keys["a"], version=11)
+    old_manifest = works.get("stable")
+    with Board(works, [keys["a"]], update={"poll_interval": 1, "stable": 60}) as board:
+        board.wait(lambda s: s["update"]["state"] == "trial", 20, "the trial of v1")
+        board.order("confirm")
+        works.sign(push(works, "v2"), keys["a"], version=12)
+        board.wait(lambda s: s["update"]["state"] == "trial", 20, "the trial of v2")
+        code, text = board.agentctl_raw("downgrade")
+        assert code == 1 and "not while the agent is trial" in text
+        works.manifest("stable", old_manifest)
+        board.order("confirm")
+        failure = board.wait(lambda s: s["last_failure"], 20, "a refusal")["last_failure"]
+        assert failure["cause"] == "older" and "version 11 is older than 12" in failure["text"], failure["text"]
+        assert board.status()["booted"] == "A"
+
+
 def test_floor_rises_only_when_confirmed(works, keys):
     works.sign(push(works, "v2"), keys["a"], version=2)
     with Board(works, [keys["a"]], update={"stable": 3600}) as board:
