@@ -50,6 +50,14 @@ static int verb_ask(struct session *s, const char *verb, cJSON **out)
     return session_ask(s, request, out);
 }
 
+static void json_print(const cJSON *body)
+{
+    char *text = cJSON_PrintUnformatted(body);
+
+    puts(text ? text : "");
+    free(text);
+}
+
 static int show(struct session *s, const char *verb, void (*render)(const cJSON *status, FILE *out))
 {
     cJSON *answer;
@@ -62,10 +70,7 @@ static int show(struct session *s, const char *verb, void (*render)(const cJSON 
     if (!cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(body, "schema"))) {
         rc = session_broken("no status in it");
     } else if (s->json) {
-        char *text = cJSON_PrintUnformatted(body);
-
-        puts(text ? text : "");
-        free(text);
+        json_print(body);
         rc = render_is_failing(body) ? AGENTCTL_FAILING : AGENTCTL_OK;
     } else if (cJSON_GetObjectItemCaseSensitive(body, "schema")->valueint != STATUS_SCHEMA) {
         rc = session_broken(
@@ -104,14 +109,10 @@ static int plan_show(const struct session *s, const cJSON *plan)
 {
     const char *state = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(plan, "state"));
 
-    if (s->json) {
-        char *text = cJSON_PrintUnformatted(plan);
-
-        puts(text ? text : "");
-        free(text);
-    } else {
+    if (s->json)
+        json_print(plan);
+    else
         render_plan(plan, stdout);
-    }
     return strcmp(state, "ready") == 0 ? AGENTCTL_OK : AGENTCTL_REFUSED;
 }
 

@@ -8,7 +8,6 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -20,14 +19,6 @@
 #define SERIAL_WAIT_MS 2000 /* without a byte */
 #define SERIAL_TRY_MS 15000 /* in all, on a line that never falls silent */
 #define SERIAL_TRIES 3
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static bool wait_readable(int fd, uint64_t wait_ms)
 {
@@ -110,7 +101,7 @@ static int serial_open(struct session *s)
         return unreachable(s, e.text);
     }
     if (getrandom(&s->seq, sizeof s->seq, 0) != sizeof s->seq)
-        s->seq = (uint32_t)now_ms();
+        s->seq = (uint32_t)board.clock->boot_ms();
     return AGENTCTL_OK;
 }
 
@@ -135,12 +126,12 @@ static int serial_send(const struct session *s, const char *frame, size_t len)
 /* True when the answer to s->seq has come; false when it came damaged, the line fell silent, or the time is up. */
 static bool serial_receive(struct session *s, struct serial_rx *rx)
 {
-    uint64_t end = now_ms() + SERIAL_TRY_MS;
+    uint64_t end = board.clock->boot_ms() + SERIAL_TRY_MS;
     uint32_t damaged = rx->damaged;
     struct serial_frame f;
     char bytes[256];
 
-    while (now_ms() < end && wait_readable(s->fd, SERIAL_WAIT_MS)) {
+    while (board.clock->boot_ms() < end && wait_readable(s->fd, SERIAL_WAIT_MS)) {
         ssize_t n = IO_RETRY(read(s->fd, bytes, sizeof bytes));
 
         if (n == 0 || (n < 0 && errno != EAGAIN))
