@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "oci/json.h"
+#include "oci/retry.h"
 
 #define CREDENTIALS_MAX 65536
 #define TOKEN_REPLY_MAX 32768
@@ -259,7 +260,7 @@ static int token_fetch(struct auth_host *h, struct http *http, const struct auth
         return err_set(e, ERR_AUTH, "%s (status %d)",
                        h->basic[0] ? "credentials refused" : "no credentials for this host", reply.status);
     if (reply.status != 200) {
-        *transient = reply.status == 429 || reply.status >= 500;
+        *transient = retry_status(reply.status);
         return err_set(e, ERR_REGISTRY, "want status 200, got %d", reply.status);
     }
     rc = auth_token_take(h, scratch, t.len, e);
