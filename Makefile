@@ -202,6 +202,26 @@ fuzz:
 image: all
 	@boards/image $(BOARD)
 
+# One program under two names; completion and the commented example are made of the man pages.
+PREFIX ?= /usr/local
+sbin := $(DESTDIR)$(PREFIX)/sbin
+bin := $(DESTDIR)$(PREFIX)/bin
+share := $(DESTDIR)$(PREFIX)/share
+units := $(DESTDIR)$(PREFIX)/lib/systemd/system
+
+install: all
+	@install -d $(sbin) $(bin) $(units) $(share)/man/man1 $(share)/man/man5 $(share)/man/man8 $(share)/doc/slipway \
+	    $(share)/bash-completion/completions $(share)/zsh/site-functions
+	@install -m 755 $(OUT)/slipway $(sbin)/agentd
+	@ln -sfn ../sbin/agentd $(bin)/agentctl
+	@install -m 644 agent/man/agentctl.1 $(share)/man/man1
+	@install -m 644 agent/man/agent.conf.5 $(share)/man/man5
+	@install -m 644 agent/man/agentd.8 $(share)/man/man8
+	@toolchain/docs bash >$(share)/bash-completion/completions/agentctl
+	@toolchain/docs zsh >$(share)/zsh/site-functions/_agentctl
+	@toolchain/docs conf >$(share)/doc/slipway/agent.conf
+	@sed 's,@SBIN@,$(PREFIX)/sbin,' agent/agentd.service >$(units)/agentd.service
+
 setup:
 	@toolchain/packages
 
@@ -225,9 +245,10 @@ help:
 #: make fuzz TARGET=x SECONDS=n   look for crashes in what is parsed: tests/fuzz/x.c, for n seconds
 #: make bench                speed and memory, measured against the tools that people have
 #: make image BOARD=x        boards/image: a disk image for a board
+#: make install BOARD=x      program, man pages, completion, systemd unit and an example agent.conf (DESTDIR, PREFIX)
 #: make menuconfig | defconfig | savedefconfig | oldconfig BOARD=x
 #: make clean                remove out/
 
 FORCE:
-.PHONY: all test-programs unit cuts soak size lint demo check bench fuzz image setup clean help FORCE menuconfig oldconfig defconfig \
+.PHONY: all test-programs unit cuts soak size lint demo check bench fuzz image install setup clean help FORCE menuconfig oldconfig defconfig \
     savedefconfig

@@ -308,8 +308,11 @@ static int config_check(const char *path)
         fprintf(stderr, "agentctl: %s\n", e.text);
         return AGENTCTL_REFUSED;
     }
-    printf("%s: good; follows %s/%s:%s, ", path, conf.registry.host, conf.registry.repository,
-           conf.registry.tag);
+    if (conf.registry.host[0])
+        printf("%s: good; follows %s/%s:%s, ", path, conf.registry.host, conf.registry.repository,
+               conf.registry.tag);
+    else
+        printf("%s: good; follows nothing, ", path);
     if (conf.trust.required)
         printf("signed by %u of %u keys\n", keys.threshold, keys.cnt);
     else
