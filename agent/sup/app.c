@@ -479,9 +479,7 @@ static void on_message(void *ctx, const struct notify_message *m)
         loop_timer_set(a->loop, &a->watchdog, (uint64_t)a->policy.watchdog_s * 1000);
     if (m->failing)
         fail(a, CAUSE_SILENT);
-    else if (m->ready && !a->spec.health_cnt)
-        app_event(a, EV_READY);
-    else if (m->ready && a->health.healthy)
+    else if (m->ready && a->policy.ready_by_notify)
         app_event(a, EV_READY);
 }
 

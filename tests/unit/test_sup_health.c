@@ -129,6 +129,30 @@ static void ready_when_it_says_so(void **state)
     assert_true(log_has("reach"));
 }
 
+/* An image's check tells how it does later; it neither makes the app ready, nor has it to come first. */
+static void ready_when_it_says_so_with_a_check(void **state)
+{
+    (void)state;
+    policy.ready_by_notify = true;
+    start("sleep 30; true", "sleep 0.2; true");
+    say("READY=1");
+    assert_false(app.health.healthy);
+    assert_int_equal(app.state, APP_READY);
+}
+
+static void a_check_does_not_speak_for_it(void **state)
+{
+    (void)state;
+    policy.ready_by_notify = true;
+    start("sleep 30; true", "true");
+    for (int i = 0; i < 100 && !app.health.healthy; i++)
+        loop_for(50);
+    assert_true(app.health.healthy);
+    assert_int_equal(app.state, APP_STARTING);
+    say("READY=1");
+    assert_int_equal(app.state, APP_READY);
+}
+
 static void late_is_ended(void **state)
 {
     uint64_t before = now_ms();
@@ -217,6 +241,8 @@ int main(void)
         TEST(a_check_that_hangs_fails),
         TEST(a_stop_wins_over_a_failure),
         TEST(ready_when_it_says_so),
+        TEST(ready_when_it_says_so_with_a_check),
+        TEST(a_check_does_not_speak_for_it),
         TEST(late_is_ended),
         TEST(silence_is_ended),
         TEST(the_device_stands_over_the_image),
