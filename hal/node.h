@@ -3,6 +3,7 @@
 #ifndef SLIPWAY_HAL_NODE_H
 #define SLIPWAY_HAL_NODE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define NODE_PATH_MAX 4096 /* with the NUL; the kernel's PATH_MAX */
@@ -24,5 +25,17 @@ struct node {
     uint32_t xattr_len;
     uint16_t xattr_cnt;
 };
+
+#define NODE_XATTR_HEAD 6 /* the two lengths */
+
+struct node_xattr {
+    char name[NODE_NAME_MAX + 1];
+    const uint8_t *value; /* in the node's xattrs */
+    uint32_t value_len;
+};
+
+/* The extended attribute at *at, which begins with 0 and is moved behind it. False when there is none there that is
+ * whole, with a name of 1 to NODE_NAME_MAX bytes and no NUL. xattr_cnt says how many there ought to be. */
+bool node_xattr_next(const struct node *n, uint32_t *at, struct node_xattr *out);
 
 #endif

@@ -68,35 +68,22 @@ struct attr_path {
 };
 
 static int check_one_attr(struct slot_tree *s, const struct attr_path *at, const char *path,
-                          const struct node *want, const uint8_t **p, struct err *e)
+                          const struct node_xattr *x, struct err *e)
 {
-    uint16_t key_len;
-    uint32_t value_len;
-    char key[256];
-    size_t left = (size_t)(want->xattrs + want->xattr_len - *p);
-    if (left < 6)
-        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", path);
-    memcpy(&key_len, *p, 2);
-    memcpy(&value_len, *p + 2, 4);
-    if (key_len >= sizeof key || left - 6 < (uint64_t)key_len + value_len)
-        return err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", path);
-    memcpy(key, *p + 6, key_len);
-    key[key_len] = '\0';
-    *p += 6 + key_len;
-    ssize_t n = lgetxattr(at->text, key, s->io, sizeof s->io);
+    ssize_t n = lgetxattr(at->text, x->name, s->io, sizeof s->io);
     if (n < 0)
-        return errno == ENODATA ? err_set(e, ERR_FLASH, "%s: attribute %s is missing", path, key)
-                                : err_errno(e, "%s: attribute %s", path, key);
-    if ((size_t)n != value_len || memcmp(s->io, *p, value_len) != 0)
-        return err_set(e, ERR_FLASH, "%s: attribute %s differs", path, key);
-    *p += value_len;
+        return errno == ENODATA ? err_set(e, ERR_FLASH, "%s: attribute %s is missing", path, x->name)
+                                : err_errno(e, "%s: attribute %s", path, x->name);
+    if ((size_t)n != x->value_len || memcmp(s->io, x->value, x->value_len) != 0)
+        return err_set(e, ERR_FLASH, "%s: attribute %s differs", path, x->name);
     return 0;
 }
 
 static int check_attrs(struct slot_tree *s, int dir, const char *path, const struct node *want, struct err *e)
 {
     struct attr_path at;
-    const uint8_t *p = want->xattrs;
+    struct node_xattr x;
+    uint32_t pos = 0;
     unsigned cnt = 0;
 
     snprintf(at.text, sizeof at.text, "/proc/self/fd/%d/%s", dir, path[0] != '\0' ? path_name(path) : ".");
@@ -108,7 +95,8 @@ static int check_attrs(struct slot_tree *s, int dir, const char *path, const str
     if (cnt != want->xattr_cnt)
         return DIFF(e, path, "attributes", "%u", (unsigned)want->xattr_cnt, cnt);
     for (unsigned i = 0; i < want->xattr_cnt; i++) {
-        int rc = check_one_attr(s, &at, path, want, &p, e);
+        int rc = node_xattr_next(want, &pos, &x) ? check_one_attr(s, &at, path, &x, e)
+                                                 : err_set(e, ERR_FORMAT, "TOC: %s: bad attributes", path);
         if (rc != 0)
             return rc;
     }

@@ -54,45 +54,32 @@ static int broken(const struct entry *en, const char *what, struct err *e)
     return err_set(e, ERR_PEER, "entry '%.100s': %s", en->path, what);
 }
 
-static bool has_prefix(const char *name, size_t len, const char *prefix)
+static bool has_prefix(const char *name, const char *prefix)
 {
     size_t n = strlen(prefix);
 
-    return len > n && memcmp(name, prefix, n) == 0;
+    return strncmp(name, prefix, n) == 0 && name[n] != '\0';
 }
 
-bool entry_xattr_allowed(const char *name, size_t len)
+bool entry_xattr_allowed(const char *name)
 {
-    static const char acl[] = "system.posix_acl_access", acl_default[] = "system.posix_acl_default";
-
-    if (len > NODE_NAME_MAX || memchr(name, '\0', len))
+    if (strlen(name) > NODE_NAME_MAX)
         return false;
-    if (has_prefix(name, len, "trusted."))
-        return !has_prefix(name, len, "trusted.overlay.");
-    return has_prefix(name, len, "user.") || has_prefix(name, len, "security.") ||
-           (len == sizeof acl - 1 && !memcmp(name, acl, len)) ||
-           (len == sizeof acl_default - 1 && !memcmp(name, acl_default, len));
+    if (has_prefix(name, "trusted."))
+        return !has_prefix(name, "trusted.overlay.");
+    return has_prefix(name, "user.") || has_prefix(name, "security.") ||
+           strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_default") == 0;
 }
 
-static bool xattrs_ok(const uint8_t *at, uint32_t left, uint32_t cnt)
+static bool xattrs_ok(const struct node *n)
 {
-    for (; cnt > 0; cnt--) {
-        uint16_t name_len;
-        uint32_t value_len;
+    struct node_xattr x;
+    uint32_t at = 0;
 
-        if (left < sizeof name_len + sizeof value_len)
+    for (uint16_t i = 0; i < n->xattr_cnt; i++)
+        if (!node_xattr_next(n, &at, &x) || !entry_xattr_allowed(x.name))
             return false;
-        memcpy(&name_len, at, sizeof name_len);
-        memcpy(&value_len, at + sizeof name_len, sizeof value_len);
-        at += sizeof name_len + sizeof value_len;
-        left -= sizeof name_len + sizeof value_len;
-        if (name_len > left || value_len > left - name_len ||
-            !entry_xattr_allowed((const char *)at, name_len))
-            return false;
-        at += name_len + value_len;
-        left -= name_len + value_len;
-    }
-    return left == 0;
+    return at == n->xattr_len;
 }
 
 static int node_check(const struct entry *en, struct err *e)
@@ -118,7 +105,7 @@ static int node_check(const struct entry *en, struct err *e)
         return broken(en, "device number out of place", e);
     if (n->type == NODE_CHAR && !n->dev_major && !n->dev_minor)
         return broken(en, "character device 0:0", e);
-    if (!xattrs_ok(en->xattrs, n->xattr_len, n->xattr_cnt))
+    if (!xattrs_ok(n))
         return broken(en, "extended attributes are malformed or not allowed", e);
     return 0;
 }

@@ -59,7 +59,7 @@ struct entry_end {
 
 /* Whether an extended attribute may go into a slot: user.*, security.*, POSIX ACLs, and trusted.* but for
  * trusted.overlay.*, which would act on the overlay that a tree is mounted with. */
-bool entry_xattr_allowed(const char *name, size_t len);
+bool entry_xattr_allowed(const char *name);
 
 /* decode's side: the head and the names. The content follows as FRAME_DATA and FRAME_ENTRY_END. */
 int entry_write(struct frame_gather *out, const struct entry *en, struct err *e);

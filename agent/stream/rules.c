@@ -129,18 +129,13 @@ int rules_device(struct entry *en, uint64_t major, uint64_t minor, struct err *e
 /* The same attribute twice in one header: readers differ on which one counts. */
 static bool xattr_is_there(const struct entry *en, const char *name)
 {
-    const uint8_t *at = en->xattrs;
+    /* in a table of contents they may come before the rest of the node */
+    const struct node n = {.xattrs = en->xattrs, .xattr_len = en->node.xattr_len};
+    struct node_xattr x;
 
-    for (uint16_t i = 0; i < en->node.xattr_cnt; i++) {
-        uint16_t name_len;
-        uint32_t value_len;
-
-        memcpy(&name_len, at, sizeof name_len);
-        memcpy(&value_len, at + 2, sizeof value_len);
-        if (name_len == strlen(name) && memcmp(at + 6, name, name_len) == 0)
+    for (uint32_t at = 0; node_xattr_next(&n, &at, &x);)
+        if (strcmp(x.name, name) == 0)
             return true;
-        at += 6u + name_len + value_len;
-    }
     return false;
 }
 
@@ -152,16 +147,16 @@ int rules_xattr(struct entry *en, const char *name, const void *value, size_t le
 
     if (xattr_is_there(en, name))
         return err_set(e, ERR_POLICY, "%.120s: extended attribute %.60s comes twice", en->path, name);
-    if (!entry_xattr_allowed(name, strlen(name)))
+    if (!entry_xattr_allowed(name))
         return err_set(e, ERR_POLICY, "%.120s: extended attribute %.60s is not allowed", en->path, name);
-    if (sizeof name_len + sizeof value_len + name_len + len > ENTRY_XATTR_MAX - en->node.xattr_len)
+    if (NODE_XATTR_HEAD + name_len + len > ENTRY_XATTR_MAX - en->node.xattr_len)
         return err_set(e, ERR_LIMIT, "%.120s: extended attributes of more than %d bytes", en->path,
                        ENTRY_XATTR_MAX);
     memcpy(at, &name_len, sizeof name_len);
     memcpy(at + 2, &value_len, sizeof value_len);
-    memcpy(at + 6, name, name_len);
-    memcpy(at + 6 + name_len, value, len);
-    en->node.xattr_len += 6u + name_len + value_len;
+    memcpy(at + NODE_XATTR_HEAD, name, name_len);
+    memcpy(at + NODE_XATTR_HEAD + name_len, value, len);
+    en->node.xattr_len += NODE_XATTR_HEAD + name_len + value_len;
     en->node.xattr_cnt++;
     return 0;
 }

@@ -76,18 +76,11 @@ int tree_posix_reopen(int dir_fd, const char *name, int *file_fd, struct err *e)
 
 static bool is_wanted(const struct node *n, const char *name)
 {
-    const uint8_t *p = n->xattrs;
-    uint16_t key_len;
-    uint32_t value_len;
-    for (int i = 0; i < n->xattr_cnt && n->xattr_len - (size_t)(p - n->xattrs) >= 6; i++) {
-        memcpy(&key_len, p, 2);
-        memcpy(&value_len, p + 2, 4);
-        if (n->xattr_len - (size_t)(p - n->xattrs) - 6 < (uint64_t)key_len + value_len)
-            return false;
-        if (strlen(name) == key_len && memcmp(p + 6, name, key_len) == 0)
+    struct node_xattr x;
+
+    for (uint32_t at = 0; node_xattr_next(n, &at, &x);)
+        if (strcmp(x.name, name) == 0)
             return true;
-        p += 6 + key_len + value_len;
-    }
     return strcmp(name, "security.selinux") == 0;
 }
 
@@ -109,36 +102,21 @@ static int drop_xattrs(int dir_fd, const char *name, int fd, const struct node *
     return 0;
 }
 
-static int set_one_xattr(const char *path, int fd, const char *name, const void *value, size_t len,
-                         struct err *e)
-{
-    int rc = fd >= 0 ? fsetxattr(fd, name, value, len, 0) : lsetxattr(path, name, value, len, 0);
-    return rc != 0 ? err_errno(e, "attribute %s", name) : 0;
-}
-
 /* A node that can't be opened is reached through /proc: setxattrat(2) is too new. */
 static int set_xattrs(int dir_fd, const char *name, int fd, const struct node *n, struct err *e)
 {
-    char path[NODE_NAME_MAX + 48], key[256];
-    const uint8_t *p = n->xattrs, *end = n->xattrs + n->xattr_len;
+    char path[NODE_NAME_MAX + 48];
+    struct node_xattr x;
+    uint32_t at = 0;
 
     snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir_fd, name);
     for (int i = 0; i < n->xattr_cnt; i++) {
-        uint16_t key_len;
-        uint32_t value_len;
-        if (end - p < 6)
+        if (!node_xattr_next(n, &at, &x))
             return err_set(e, ERR_FORMAT, "attributes end early");
-        memcpy(&key_len, p, 2);
-        memcpy(&value_len, p + 2, 4);
-        p += 6;
-        if (key_len == 0 || key_len >= sizeof key || (uint64_t)(end - p) < (uint64_t)key_len + value_len)
-            return err_set(e, ERR_FORMAT, "attributes end early");
-        memcpy(key, p, key_len);
-        key[key_len] = '\0';
-        int rc = set_one_xattr(path, fd, key, p + key_len, value_len, e);
+        int rc = fd >= 0 ? fsetxattr(fd, x.name, x.value, x.value_len, 0)
+                         : lsetxattr(path, x.name, x.value, x.value_len, 0);
         if (rc != 0)
-            return rc;
-        p += key_len + value_len;
+            return err_errno(e, "attribute %s", x.name);
     }
     return 0;
 }
