@@ -1,6 +1,4 @@
 /* Disk slots on block devices. */
-#include "hal/disk.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -9,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "hal/linux/linux.h"
 #include "hal/linux/place.h"
 
 static int linux_open(const char *place, bool writable, int *fd, uint64_t *size, struct err *e)
@@ -50,5 +49,4 @@ static int linux_close(int fd, struct err *e)
     return close(fd) != 0 ? err_errno(e, "close") : 0;
 }
 
-extern const struct disk_ops disk_linux;
 const struct disk_ops disk_linux = {.open = linux_open, .sync = linux_sync, .close = linux_close};

@@ -1,7 +1,5 @@
 /* Tree slots on block devices: mounted in a private place for as long as they are open. Unmounting drops the cached
  * pages with the filesystem, so what is read after the next open comes from the medium. */
-#include "hal/tree.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "hal/linux/linux.h"
 #include "hal/linux/place.h"
 #include "hal/linux/tree_posix.h"
 
@@ -75,7 +74,6 @@ static int linux_close(int root_fd, struct err *e)
     return rc != 0 ? err_errno(e, "close") : 0;
 }
 
-extern const struct tree_ops tree_linux;
 const struct tree_ops tree_linux = {
     .caps = {.close_drops_cache = true},
     .open = linux_open,

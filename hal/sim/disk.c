@@ -1,6 +1,4 @@
 /* A disk slot that is a regular file of the host. */
-#include "hal/disk.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -8,6 +6,7 @@
 
 #include "base/io.h"
 #include "hal/sim/fault.h"
+#include "hal/sim/sim.h"
 
 static int sim_open(const char *place, bool writable, int *fd, uint64_t *size, struct err *e)
 {
@@ -39,5 +38,4 @@ static int sim_close(int fd, struct err *e)
     return close(fd) != 0 ? err_errno(e, "close") : 0;
 }
 
-extern const struct disk_ops disk_sim;
 const struct disk_ops disk_sim = {.open = sim_open, .sync = sim_sync, .close = sim_close};

@@ -6,7 +6,7 @@
 #include "base/io.h"
 #include "hal/linux/tree_posix.h"
 #include "hal/sim/fault.h"
-#include "hal/tree.h"
+#include "hal/sim/sim.h"
 
 #define FAULT(op)                                                                                            \
     do {                                                                                                     \
@@ -74,7 +74,6 @@ static int sim_sync(int root_fd, struct err *e)
     return tree_posix_sync(root_fd, e);
 }
 
-extern const struct tree_ops tree_sim;
 const struct tree_ops tree_sim = {
     .caps = {.close_drops_cache = false},
     .open = sim_open,
