@@ -10,6 +10,8 @@
 #include "stream/jstream.h"
 #include "stream/rules.h"
 
+#define TEXT_LEN (64 * 1024)
+
 /* One element of "entries". Each key's bit in `seen`, so that none comes twice. */
 enum key {
     KEY_TYPE,
@@ -62,6 +64,7 @@ struct chunked {
     /* the file whose chunks come */
     uint64_t file_size, file_end, covered, chunk_at;
     struct jstream json;
+    uint8_t text[TEXT_LEN]; /* unpacked: of the table, or of a piece */
 };
 
 struct chunked *chunked_new(struct unpack *u)
@@ -82,12 +85,11 @@ static int give(struct chunked *c, enum frame_type type, const void *data, uint3
 static ssize_t more(void *ctx, const uint8_t **block, struct err *e)
 {
     struct chunked *c = ctx;
-    uint8_t *out;
-    ssize_t n = unpack_read(c->unpack, &out, e);
+    ssize_t n = unpack_read(c->unpack, c->text, sizeof c->text, e);
 
     if (n <= 0)
         return n;
-    *block = out;
+    *block = c->text;
     c->raw_len += (uint64_t)n;
     if (c->raw_len > c->job->content_max)
         return err_set(e, ERR_SIZE, "unpacks to more than the %" PRIu64 " bytes it should have",
@@ -487,21 +489,20 @@ int chunked_piece(struct chunked *c, const struct job *job, const struct source 
 {
     struct entry_end end;
     uint64_t done = 0;
-    uint8_t *block;
     ssize_t n = 0;
     int rc = unpack_begin(c->unpack, (enum codec)job->codec, blob, e);
 
     c->out.fd = out_fd;
     c->out.len = 0;
     XXH64_reset(c->sum, 0);
-    while (rc == 0 && (n = unpack_read(c->unpack, &block, e)) > 0) {
+    while (rc == 0 && (n = unpack_read(c->unpack, c->text, sizeof c->text, e)) > 0) {
         done += (uint64_t)n;
         if (done > job->content_max)
             rc = err_set(e, ERR_SIZE, "content is longer than the %" PRIu64 " bytes it should have",
                          job->content_max);
         if (rc == 0) {
-            XXH64_update(c->sum, block, (size_t)n);
-            rc = give(c, FRAME_DATA, block, (uint32_t)n, e);
+            XXH64_update(c->sum, c->text, (size_t)n);
+            rc = give(c, FRAME_DATA, c->text, (uint32_t)n, e);
         }
     }
     if (rc == 0 && n < 0)

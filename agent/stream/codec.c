@@ -13,12 +13,11 @@
 #include <zstd_errors.h>
 
 #define IN_LEN (64 * 1024)
-#define OUT_LEN (128 * 1024)
 #define GZIP_ONLY 16
 
 struct unpack {
     struct source from;
-    ssize_t (*step)(struct unpack *u, struct err *e);
+    ssize_t (*step)(struct unpack *u, uint8_t *out, size_t cap, struct err *e);
     bool between;   /* at a place where the stream may end: after a member or frame */
     bool ended;     /* the source has no more */
     size_t at, len; /* of in[] */
@@ -26,7 +25,6 @@ struct unpack {
     ZSTD_DCtx *zstd;
     LZ4F_dctx *lz4;
     uint8_t in[IN_LEN];
-    uint8_t out[OUT_LEN];
 };
 
 struct unpack *unpack_new(void)
@@ -56,19 +54,18 @@ static int refill(struct unpack *u, struct err *e)
     return 0;
 }
 
-static ssize_t plain_step(struct unpack *u, struct err *e)
+static ssize_t plain_step(struct unpack *u, uint8_t *out, size_t cap, struct err *e)
 {
-    ssize_t n;
+    size_t n = u->len - u->at < cap ? u->len - u->at : cap;
 
     (void)e;
-    memcpy(u->out, u->in + u->at, u->len - u->at);
-    n = (ssize_t)(u->len - u->at);
-    u->at = u->len;
-    u->between = true;
-    return n;
+    memcpy(out, u->in + u->at, n);
+    u->at += n;
+    u->between = u->at == u->len;
+    return (ssize_t)n;
 }
 
-static ssize_t gzip_step(struct unpack *u, struct err *e)
+static ssize_t gzip_step(struct unpack *u, uint8_t *out, size_t cap, struct err *e)
 {
     int rc;
 
@@ -76,8 +73,8 @@ static ssize_t gzip_step(struct unpack *u, struct err *e)
         return err_set(e, ERR_FORMAT, "gzip: reset");
     u->gzip.next_in = u->in + u->at;
     u->gzip.avail_in = (uInt)(u->len - u->at);
-    u->gzip.next_out = u->out;
-    u->gzip.avail_out = OUT_LEN;
+    u->gzip.next_out = out;
+    u->gzip.avail_out = (uInt)cap;
     rc = inflate(&u->gzip, Z_NO_FLUSH);
     u->at = u->len - u->gzip.avail_in;
     u->between = rc == Z_STREAM_END;
@@ -85,7 +82,7 @@ static ssize_t gzip_step(struct unpack *u, struct err *e)
         return err_set(e, ERR_LIMIT, "gzip: decode is at its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
     if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
         return err_set(e, ERR_FORMAT, "gzip: %s", u->gzip.msg ? u->gzip.msg : "damaged data");
-    return (ssize_t)(OUT_LEN - u->gzip.avail_out);
+    return (ssize_t)(cap - u->gzip.avail_out);
 }
 
 /* The frame's header lies where the refused call began, but for one that a read cut in two. */
@@ -115,23 +112,23 @@ static ssize_t zstd_failed(const struct unpack *u, size_t rc, struct err *e)
     }
 }
 
-static ssize_t zstd_step(struct unpack *u, struct err *e)
+static ssize_t zstd_step(struct unpack *u, uint8_t *out, size_t cap, struct err *e)
 {
     ZSTD_inBuffer in = {u->in, u->len, u->at};
-    ZSTD_outBuffer out = {u->out, OUT_LEN, 0};
-    size_t rc = ZSTD_decompressStream(u->zstd, &out, &in);
+    ZSTD_outBuffer to = {out, cap, 0};
+    size_t rc = ZSTD_decompressStream(u->zstd, &to, &in);
 
     if (ZSTD_isError(rc))
         return zstd_failed(u, rc, e);
     u->at = in.pos;
     u->between = rc == 0;
-    return (ssize_t)out.pos;
+    return (ssize_t)to.pos;
 }
 
-static ssize_t lz4_step(struct unpack *u, struct err *e)
+static ssize_t lz4_step(struct unpack *u, uint8_t *out, size_t cap, struct err *e)
 {
-    size_t in = u->len - u->at, out = OUT_LEN;
-    size_t rc = LZ4F_decompress(u->lz4, u->out, &out, u->in + u->at, &in, NULL);
+    size_t in = u->len - u->at, got = cap;
+    size_t rc = LZ4F_decompress(u->lz4, out, &got, u->in + u->at, &in, NULL);
 
     if (LZ4F_getErrorCode(rc) == LZ4F_ERROR_allocation_failed)
         return err_set(e, ERR_LIMIT, "lz4: decode is at its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
@@ -142,7 +139,7 @@ static ssize_t lz4_step(struct unpack *u, struct err *e)
         return err_set(e, ERR_FORMAT, "lz4: %s", LZ4F_getErrorName(rc));
     u->at += in;
     u->between = rc == 0;
-    return (ssize_t)out;
+    return (ssize_t)got;
 }
 
 /* Made anew for each blob: what one codec took for its window must be there for the next. */
@@ -193,11 +190,10 @@ int unpack_begin(struct unpack *u, enum codec codec, const struct source *from, 
     return 0;
 }
 
-ssize_t unpack_read(struct unpack *u, uint8_t **out, struct err *e)
+ssize_t unpack_read(struct unpack *u, uint8_t *out, size_t cap, struct err *e)
 {
     ssize_t n = 0;
 
-    *out = u->out;
     while (n == 0) {
         bool starved;
         int rc = refill(u, e);
@@ -207,7 +203,7 @@ ssize_t unpack_read(struct unpack *u, uint8_t **out, struct err *e)
         if (u->ended && u->between)
             return 0;
         starved = u->ended;
-        n = u->step(u, e);
+        n = u->step(u, out, cap, e);
         /* with no input left, a decoder may still hold output; when it has none, the stream was cut */
         if (n == 0 && starved && !u->between)
             return err_set(e, ERR_FORMAT, "compressed data ends in the middle");

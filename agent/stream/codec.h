@@ -1,4 +1,4 @@
-/* Decompression of a blob: pull bytes in, hand blocks out. What zstd and lz4 need depends on the window or block
+/* Decompression of a blob: pull bytes in, hand bytes out. What zstd and lz4 need depends on the window or block
  * size in the data; it is given back before the next blob, and held below the role's ceiling by
  * CONFIG_ZSTD_WINDOW_LOG_MAX and by RLIMIT_DATA.
  *
@@ -25,7 +25,7 @@ struct unpack;
 
 struct unpack *unpack_new(void);
 int unpack_begin(struct unpack *u, enum codec codec, const struct source *from, struct err *e);
-/* The next block; *out is the caller's until the next call. Returns its length, 0 at the end of a whole stream. */
-ssize_t unpack_read(struct unpack *u, uint8_t **out, struct err *e);
+/* The next bytes, 1..cap of them. Returns their number, 0 at the end of a whole stream. */
+ssize_t unpack_read(struct unpack *u, uint8_t *out, size_t cap, struct err *e);
 
 #endif

@@ -2,7 +2,9 @@
 
 #include <string.h>
 
+#include "base/io.h"
 #include "base/path.h"
+#include "stream/blocks.h"
 
 /* Payload of FRAME_ENTRY: this head, then path, target and xattrs without NULs between them. */
 struct entry_head {
@@ -157,9 +159,15 @@ static void head_to_node(const struct entry_head *h, struct entry *out)
 
 int entry_pipe_head(struct entry_pipe *p, struct frame *out, struct err *e)
 {
-    int rc = p->read(p, out, sizeof *out, e);
+    int rc;
 
-    return rc ? rc : frame_check_head(out, e);
+    while ((rc = p->read(p, out, sizeof *out, e)) == 0 && (rc = frame_check_head(out, e)) == 0) {
+        if (out->type != FRAME_BLOCK_END || out->len != 0 || !p->blocks)
+            return 0;
+        if (io_write_full(p->back_fd, "", 1) < 0)
+            return err_errno(e, "decode");
+    }
+    return rc;
 }
 
 int entry_pipe_fixed(struct entry_pipe *p, const struct frame *head, void *out, uint32_t len, struct err *e)
@@ -196,19 +204,32 @@ int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out
     return entry_check(out, &h, e);
 }
 
-/* Read a head that must be of type `want`; decode's own error may come instead of it. */
-static int content_head(struct content *c, enum frame_type want, struct frame *out, struct err *e)
+/* What came is not what was expected: decode's own error, or none of its frames. */
+static int content_refused(struct content *c, const struct frame *head, struct err *e)
 {
     struct err from;
-    int rc = entry_pipe_head(c->pipe, out, e);
+    int rc;
 
-    if (rc || out->type == want)
-        return rc;
-    if (out->type != FRAME_ERR)
-        return err_set(e, ERR_PEER, "content: want frame type %d, got %u", want, out->type);
-    rc = entry_pipe_fixed(c->pipe, out, &from, sizeof from, e);
+    if (head->type != FRAME_ERR)
+        return err_set(e, ERR_PEER, "content: unexpected frame type %u", head->type);
+    rc = entry_pipe_fixed(c->pipe, head, &from, sizeof from, e);
     c->refused = rc == 0;
     return rc ? rc : frame_take_err(&from, e);
+}
+
+static int lent_read(struct content *c, const struct frame *head, struct err *e)
+{
+    struct lent lent;
+    int rc = c->pipe->blocks ? entry_pipe_fixed(c->pipe, head, &lent, sizeof lent, e)
+                             : content_refused(c, head, e);
+
+    if (rc)
+        return rc;
+    if (lent.at > BLOCKS_LEN || lent.len > BLOCKS_LEN - lent.at)
+        return err_set(e, ERR_PEER, "content: %u bytes lent at %u, of %u", lent.len, lent.at, BLOCKS_LEN);
+    c->lent = c->pipe->blocks + lent.at;
+    c->in_frame = lent.len;
+    return 0;
 }
 
 /* Make in_frame > 0 while left > 0. */
@@ -219,14 +240,45 @@ static int content_next(struct content *c, struct err *e)
 
     if (c->in_frame > 0)
         return 0;
-    rc = content_head(c, FRAME_DATA, &head, e);
+    rc = entry_pipe_head(c->pipe, &head, e);
     if (rc)
         return rc;
-    if (head.len == 0 || head.len > c->left)
-        return err_set(e, ERR_PEER, "content: frame of %u bytes, %llu are left of the file", head.len,
-                       (unsigned long long)c->left);
+    c->lent = NULL;
     c->in_frame = head.len;
+    if (head.type == FRAME_LENT)
+        rc = lent_read(c, &head, e);
+    else if (head.type != FRAME_DATA)
+        rc = content_refused(c, &head, e);
+    if (rc == 0 && (c->in_frame == 0 || c->in_frame > c->left))
+        rc = err_set(e, ERR_PEER, "content: frame of %u bytes, %llu are left of the file", c->in_frame,
+                     (unsigned long long)c->left);
+    return rc;
+}
+
+/* Of the present frame. */
+static int64_t frame_move(struct content *c, int fd, uint64_t len, struct err *e)
+{
+    if (!c->lent)
+        return c->pipe->move(c->pipe, fd, len, e);
+    if (io_write_full(fd, c->lent, len) < 0)
+        return err_errno(e, "write");
+    return (int64_t)len;
+}
+
+static int frame_copy(struct content *c, void *buf, uint32_t len, struct err *e)
+{
+    if (!c->lent)
+        return c->pipe->read(c->pipe, buf, len, e);
+    memcpy(buf, c->lent, len);
     return 0;
+}
+
+static void frame_passed(struct content *c, uint32_t len)
+{
+    if (c->lent)
+        c->lent += len;
+    c->in_frame -= len;
+    c->left -= len;
 }
 
 int content_move(struct content *c, int fd, uint64_t len, struct err *e)
@@ -236,11 +288,10 @@ int content_move(struct content *c, int fd, uint64_t len, struct err *e)
 
         if (n)
             return (int)n;
-        n = c->pipe->move(c->pipe, fd, len < c->in_frame ? len : c->in_frame, e);
+        n = frame_move(c, fd, len < c->in_frame ? len : c->in_frame, e);
         if (n < 0)
             return (int)n;
-        c->in_frame -= (uint32_t)n;
-        c->left -= (uint64_t)n;
+        frame_passed(c, (uint32_t)n);
         len -= (uint64_t)n;
     }
     return 0;
@@ -257,11 +308,10 @@ int content_read(struct content *c, void *buf, uint32_t len, struct err *e)
         if (rc)
             return rc;
         n = len < c->in_frame ? len : c->in_frame;
-        rc = c->pipe->read(c->pipe, at, n, e);
+        rc = frame_copy(c, at, n, e);
         if (rc)
             return rc;
-        c->in_frame -= n;
-        c->left -= n;
+        frame_passed(c, n);
         at += n;
         len -= n;
     }
@@ -279,6 +329,8 @@ int content_end(struct content *c, struct entry_end *out, struct err *e)
         if (rc)
             return rc;
     }
-    rc = content_head(c, FRAME_ENTRY_END, &head, e);
+    rc = entry_pipe_head(c->pipe, &head, e);
+    if (rc == 0 && head.type != FRAME_ENTRY_END)
+        rc = content_refused(c, &head, e);
     return rc ? rc : entry_pipe_fixed(c->pipe, &head, out, sizeof *out, e);
 }

@@ -61,7 +61,7 @@ struct entry_end {
  * trusted.overlay.*, which would act on the overlay that a tree is mounted with. */
 bool entry_xattr_allowed(const char *name);
 
-/* decode's side: the head and the names. The content follows as FRAME_DATA and FRAME_ENTRY_END. */
+/* decode's side: the head and the names. The content follows as FRAME_DATA, FRAME_LENT and FRAME_ENTRY_END. */
 int entry_write(struct frame_gather *out, const struct entry *en, struct err *e);
 
 /* stage's side. These two are the only ways to decode's pipe, so that the caller can keep the other pipes moving
@@ -71,8 +71,10 @@ struct entry_pipe {
     int (*read)(struct entry_pipe *p, void *buf, uint32_t len, struct err *e);
     /* move up to len (> 0) bytes to `fd` at its file position; returns the number moved, > 0, or an error */
     int64_t (*move)(struct entry_pipe *p, int fd, uint64_t len, struct err *e);
+    const uint8_t *blocks; /* what decode lends (stream/blocks.h); NULL: it may not */
+    int back_fd;
 };
-/* As frame_read_head and frame_read_fixed. */
+/* As frame_read_head and frame_read_fixed. Blocks that decode is through with are given back on the way. */
 int entry_pipe_head(struct entry_pipe *p, struct frame *out, struct err *e);
 int entry_pipe_fixed(struct entry_pipe *p, const struct frame *head, void *out, uint32_t len, struct err *e);
 /* Read the payload of a FRAME_ENTRY head. ERR_PEER when a bound or a rule above is broken. */
@@ -81,9 +83,10 @@ int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out
 /* The content of the regular file whose entry was read last: pull it piece by piece, then end it. */
 struct content {
     struct entry_pipe *pipe;
-    uint64_t left;     /* of the file */
-    uint32_t in_frame; /* of the present FRAME_DATA */
-    bool refused;      /* decode gave up in the middle, with its own error: nothing more comes of this blob */
+    uint64_t left;       /* of the file */
+    uint32_t in_frame;   /* of the present FRAME_DATA or FRAME_LENT */
+    const uint8_t *lent; /* where the latter's next byte is; NULL: it is the former */
+    bool refused; /* decode gave up in the middle, with its own error: nothing more comes of this blob */
     /* The entry is one of a table of contents: the content is not in the pipe, but known by its digest. Or NULL. */
     const struct entry_place *place;
 };

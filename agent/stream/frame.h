@@ -26,7 +26,7 @@ enum frame_type {
     FRAME_RAW_END, /* no payload: all bytes of the blob were sent */
     /* from decode */
     FRAME_ENTRY,     /* struct entry_head and its names (stream/entry.h) */
-    FRAME_DATA,      /* the next bytes of the entry's content */
+    FRAME_DATA,      /* the next bytes of the entry's content; see FRAME_LENT */
     FRAME_ENTRY_END, /* struct entry_end, after the content of a regular file */
     FRAME_JOB_END,   /* struct job_end: the job was done */
     FRAME_RESULT,    /* the struct that a JSON job yields (oci/image.h) */
@@ -45,6 +45,9 @@ enum frame_type {
     FRAME_CHUNK, /* struct entry_chunk: after that, of a large one */
     /* from stage to agentd, instead of FRAME_READY and all that follows */
     FRAME_PLAN, /* struct plan_found (base/plan.h) */
+    /* from decode, of JOB_LAYER */
+    FRAME_LENT,      /* struct lent (stream/blocks.h): as FRAME_DATA, but the bytes lie there */
+    FRAME_BLOCK_END, /* no payload: a block that stage may give back */
     FRAME_TYPE_END,
 };
 

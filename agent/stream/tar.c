@@ -9,11 +9,17 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "stream/frame.h"
 #include "stream/rules.h"
 #include "stream/tar_guard.h"
 
+/* Content shorter than this costs less to send than to lend. */
+#define LEND_MIN 4096
+
 struct tar {
     struct unpack *unpack;
+    struct blocks *blocks;
+    uint8_t *block; /* the present one, or NULL */
     const struct job *job;
     struct hash diff_id;
     struct tar_guard guard;
@@ -24,22 +30,42 @@ struct tar {
     struct frame_gather out;
 };
 
-struct tar *tar_new(struct unpack *u)
+struct tar *tar_new(struct unpack *u, struct blocks *b)
 {
     struct tar *t = calloc(1, sizeof *t);
 
     if (!t || !(t->sum = XXH64_createState()))
         return NULL;
     t->unpack = u;
+    t->blocks = b;
     return t;
 }
 
 /* --- bytes of the tar ---------------------------------------------------------------------------------------------- */
 
-/* Every byte of the tar comes through here, and so through the diff_id, its bound and the guard. */
-static ssize_t tar_bytes(struct tar *t, uint8_t **block)
+/* Through with the present block: stage gets all that was said of it. */
+static int block_end(struct tar *t, struct err *e)
 {
-    ssize_t n = t->at_end ? 0 : unpack_read(t->unpack, block, &t->cause);
+    int rc = t->block ? frame_gather_add(&t->out, FRAME_BLOCK_END, NULL, 0, e) : 0;
+
+    t->block = NULL;
+    return rc == 0 ? frame_gather_flush(&t->out, e) : rc;
+}
+
+static ssize_t block_fill(struct tar *t, struct err *e)
+{
+    int rc = block_end(t, e);
+
+    if (rc < 0)
+        return rc;
+    t->block = blocks_take(t->blocks, e);
+    return t->block ? unpack_read(t->unpack, t->block, BLOCK_LEN, e) : e->code;
+}
+
+/* Every byte of the tar comes through here, and so through the diff_id, its bound and the guard. */
+static ssize_t tar_bytes(struct tar *t)
+{
+    ssize_t n = t->at_end ? 0 : block_fill(t, &t->cause);
 
     if (n <= 0) {
         t->at_end = true;
@@ -48,8 +74,8 @@ static ssize_t tar_bytes(struct tar *t, uint8_t **block)
     if (t->diff_id.len + (uint64_t)n > t->job->content_max)
         return err_set(&t->cause, ERR_SPACE, "layer unpacks to more than the slot's %" PRIu64 " bytes",
                        t->job->content_max);
-    hash_update(&t->diff_id, *block, (size_t)n);
-    if (tar_guard_pass(&t->guard, *block, (size_t)n, &t->cause) < 0)
+    hash_update(&t->diff_id, t->block, (size_t)n);
+    if (tar_guard_pass(&t->guard, t->block, (size_t)n, &t->cause) < 0)
         return t->cause.code;
     return n;
 }
@@ -57,14 +83,13 @@ static ssize_t tar_bytes(struct tar *t, uint8_t **block)
 static la_ssize_t on_read(struct archive *a, void *ctx, const void **block)
 {
     struct tar *t = ctx;
-    uint8_t *bytes = NULL;
-    ssize_t n = tar_bytes(t, &bytes);
+    ssize_t n = tar_bytes(t);
 
     if (n < 0) {
         archive_set_error(a, EIO, "read");
         return ARCHIVE_FATAL;
     }
-    *block = bytes;
+    *block = t->block;
     return n;
 }
 
@@ -194,6 +219,16 @@ static int entry_fill(struct tar *t, struct archive_entry *ae, struct err *e)
     return rc;
 }
 
+static int content_give(struct tar *t, const void *bytes, size_t len, struct err *e)
+{
+    struct iovec data = {(void *)(uintptr_t)bytes, len};
+    struct lent lent;
+
+    if (len < LEND_MIN || !blocks_hold(t->blocks, bytes, len, &lent)) /* libarchive has copied it */
+        return frame_gather_add(&t->out, FRAME_DATA, &data, 1, e);
+    return frame_gather_add(&t->out, FRAME_LENT, &(struct iovec){&lent, sizeof lent}, 1, e);
+}
+
 static int content_write(struct tar *t, struct archive *a, struct err *e)
 {
     struct entry_end end;
@@ -211,7 +246,7 @@ static int content_write(struct tar *t, struct archive *a, struct err *e)
         if (len == 0)
             continue;
         XXH64_update(t->sum, block, len);
-        if (frame_gather_add(&t->out, FRAME_DATA, &(struct iovec){(void *)(uintptr_t)block, len}, 1, e) < 0)
+        if (content_give(t, block, len, e) < 0)
             return e->code;
     }
     if (rc != ARCHIVE_EOF)
@@ -256,11 +291,10 @@ static int entries_stream(struct tar *t, struct archive *a, struct err *e)
 /* What follows the end of the archive counts for the diff_id. */
 static int rest_drain(struct tar *t, struct err *e)
 {
-    uint8_t *block;
     ssize_t n;
 
     do
-        n = tar_bytes(t, &block);
+        n = tar_bytes(t);
     while (n > 0);
     if (n < 0)
         *e = t->cause;
@@ -272,7 +306,8 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
 {
     struct archive *a = archive_read_new();
     struct digest got;
-    int rc;
+    struct err late;
+    int rc, ended;
 
     if (!a)
         return err_set(e, ERR_LIMIT, "tar: decode is at its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
@@ -280,7 +315,6 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
     t->at_end = false;
     t->cause = (struct err){0};
     t->out.fd = out_fd;
-    t->out.len = 0; /* a refused layer leaves some */
     hash_begin(&t->diff_id);
     tar_guard_begin(&t->guard);
     rc = unpack_begin(t->unpack, (enum codec)job->codec, blob, e);
@@ -292,10 +326,13 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
     if (rc == 0)
         rc = entries_stream(t, a, e);
     if (rc == 0)
-        rc = frame_gather_flush(&t->out, e);
-    if (rc == 0)
         rc = rest_drain(t, e);
     archive_read_free(a);
+    ended = block_end(t, &late);
+    if (rc == 0 && ended < 0) {
+        *e = late;
+        rc = ended;
+    }
     end->tar_len = t->diff_id.len;
     hash_end(&t->diff_id, &got);
     return rc < 0 ? rc : digest_check("diff_id", &job->diff_id, &got, e);

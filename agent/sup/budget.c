@@ -7,7 +7,9 @@
 
 #define APP_LEAST_KB 1024
 /* All roles, as during an update; envelope, which reads 64 KB at most, is done before decode has a layer. */
-#define AGENT_KB (CONFIG_MEM_AGENTD_KB + CONFIG_MEM_FETCH_KB + CONFIG_MEM_STAGE_KB + CONFIG_MEM_DECODE_KB)
+#define AGENT_KB                                                                                             \
+    (CONFIG_MEM_AGENTD_KB + CONFIG_MEM_FETCH_KB + CONFIG_MEM_STAGE_KB + CONFIG_MEM_DECODE_KB +               \
+     CONFIG_MEM_BLOCKS_KB)
 
 int budget_fit(uint32_t wanted_kb, uint64_t total_kb, uint32_t *out_kb, struct err *e)
 {

@@ -26,6 +26,7 @@ struct decode {
     bool raw_end;  /* FRAME_RAW_END was read */
     uint64_t raw_len;
     struct unpack *unpack;
+    struct blocks blocks;
     struct tar *tar;
     struct chunked *chunked;
     union {
@@ -198,9 +199,11 @@ static int jobs_serve(struct decode *d, struct err *e)
 
 static int decode_start(struct decode *d, uint32_t uid, struct err *e)
 {
-    if (!(d->unpack = unpack_new()) || !(d->tar = tar_new(d->unpack)) ||
+    if (!(d->unpack = unpack_new()) || !(d->tar = tar_new(d->unpack, &d->blocks)) ||
         !(d->chunked = chunked_new(d->unpack)) || !(d->text = malloc(TEXT_MAX)))
         return err_set(e, ERR_LIMIT, "decode does not fit under its ceiling of %d KB", CONFIG_MEM_DECODE_KB);
+    if (!d->envelope && blocks_map(&d->blocks, DECODE_FD_BLOCKS, DECODE_FD_BACK, e) < 0)
+        return e->code;
     return sandbox_enter(SANDBOX_DECODE, uid, e);
 }
 

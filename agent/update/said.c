@@ -68,7 +68,7 @@ static int64_t said_move(struct entry_pipe *pipe, int fd, uint64_t len, struct e
 
 void said_init(struct said *s, int fd, int (*wait)(struct said *s, struct err *e))
 {
-    s->pipe = (struct entry_pipe){said_read, said_move};
+    s->pipe = (struct entry_pipe){.read = said_read, .move = said_move};
     s->fd = fd;
     s->wait = wait;
     s->at = s->len = 0;

@@ -15,6 +15,7 @@
 #include "oci/image.h"
 #include "slot/disk.h"
 #include "slot/tree.h"
+#include "stream/blocks.h"
 #include "stream/job.h"
 #include "update/partial.h"
 #include "update/tables.h"
@@ -30,6 +31,7 @@ struct stage {
     const char *place;
     char toc_paths[SLOT_CNT][CONF_PATH_MAX + 16];
     struct pump pump;
+    const uint8_t *blocks; /* that decode lends (stream/blocks.h) */
     struct partial partial;
     bool parts; /* so far the registry sent them */
     struct entry entry;
@@ -416,6 +418,8 @@ static int go_ask(struct err *e)
 static void pump_connect(struct stage *s)
 {
     pump_init(&s->pump, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES);
+    s->pump.said.pipe.blocks = s->blocks;
+    s->pump.said.pipe.back_fd = STAGE_FD_BACK;
     s->pump.tick = progress_tick;
     s->pump.tick_ctx = s;
 }
@@ -506,7 +510,8 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
     s->disk.fd = -1;
     for (int i = 0; i < SLOT_CNT; i++)
         snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.state_dir, 'a' + i);
-    rc = sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e);
+    s->blocks = blocks_view(STAGE_FD_BLOCKS, &e);
+    rc = s->blocks ? sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e) : e.code;
     if (rc == 0)
         rc = job->look ? look(s, &e) : install(s, &e);
     if (!job->look)

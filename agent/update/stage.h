@@ -5,6 +5,7 @@
  *
  *     fetch --body--> stage --raw--> decode
  *       ^--request---   ^---entries----'         stage --report--> agentd
+ *                         blocks -back->
  */
 #ifndef SLIPWAY_UPDATE_STAGE_H
 #define SLIPWAY_UPDATE_STAGE_H
@@ -27,10 +28,14 @@ enum role_fd {
     STAGE_FD_RAW = 5,
     STAGE_FD_ENTRIES = 6,
     STAGE_FD_REPORT = 7, /* a socket: agentd answers FRAME_READY on it */
-    STAGE_FD_ENVELOPE_RAW = 8,
-    STAGE_FD_ENVELOPE_ENTRIES = 9,
+    STAGE_FD_BLOCKS = 8,
+    STAGE_FD_BACK = 9,
+    STAGE_FD_ENVELOPE_RAW = 10,
+    STAGE_FD_ENVELOPE_ENTRIES = 11,
     DECODE_FD_RAW = 3,
     DECODE_FD_ENTRIES = 4,
+    DECODE_FD_BLOCKS = 5,
+    DECODE_FD_BACK = 6,
 };
 
 enum stage_phase { STAGE_RESOLVING = 1, STAGE_LAYERS, STAGE_SEALING, STAGE_VERIFYING };

@@ -17,9 +17,10 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "stream/blocks.h"
 #include "stream/frame.h"
 
-#define ROLE_FD_MAX 7
+#define ROLE_FD_MAX 9
 #define SESSIONS_USES_MAX 100 /* then the certificate is looked at again */
 #define PIPE_WISH (256 * 1024)
 #define CASUALTY_LOOKS 200 /* a millisecond each */
@@ -359,7 +360,7 @@ static int socket_open(int *ends, struct err *e)
 
 int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, struct err *e)
 {
-    enum { REQUEST, BODY, RAW, ENTRIES, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
+    enum { REQUEST, BODY, RAW, ENTRIES, BACK, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
     char digest_text[DIGEST_TEXT_LEN], media_text[12], floor_text[24], time_text[24];
     char *fetch[] = {"slipway", "fetch", "-c", conf, "-t", time_text, NULL};
@@ -368,14 +369,17 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     char *stage[] = {
         "slipway",   "stage", "-c",       conf, "-s",       job->slot == SLOT_A ? "A" : "B", "-d",
         digest_text, "-m",    media_text, "-f", floor_text, job->look ? "-l" : NULL,         NULL};
-    int p[PIPE_CNT][2], back[2];
+    int p[PIPE_CNT][2], report_ends[2], blocks;
     int rc = pipes_open(p, PIPE_CNT, e);
 
     if (rc < 0)
         return rc;
-    rc = socket_open(back, e);
+    blocks = blocks_make(e);
+    rc = blocks < 0 ? blocks : socket_open(report_ends, e);
     if (rc < 0) {
         pipes_close(p, PIPE_CNT);
+        if (blocks >= 0)
+            close(blocks);
         return rc;
     }
     digest_format(&job->digest, digest_text);
@@ -384,18 +388,20 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     snprintf(floor_text, sizeof floor_text, "%" PRIu64, job->floor);
     rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, fetch, e);
     if (rc == 0)
-        rc = role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1]}, 2, decode, e);
+        rc =
+            role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1], blocks, p[BACK][0]}, 4, decode, e);
     if (rc == 0 && trust)
         rc = role_start(w, WORKER_ENVELOPE, (int[]){p[ENVELOPE_RAW][0], p[ENVELOPE_ENTRIES][1]}, 2, envelope,
                         e);
     if (rc == 0)
         rc = role_start(w, WORKER_STAGE,
-                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], back[1],
-                                p[ENVELOPE_RAW][1], p[ENVELOPE_ENTRIES][0]},
-                        7, stage, e);
+                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], report_ends[1], blocks,
+                                p[BACK][1], p[ENVELOPE_RAW][1], p[ENVELOPE_ENTRIES][0]},
+                        9, stage, e);
     pipes_close(p, PIPE_CNT);
-    close(back[1]);
-    return started(w, rc, back[0]);
+    close(blocks);
+    close(report_ends[1]);
+    return started(w, rc, report_ends[0]);
 }
 
 /* Its report, if it made one, still lies in the pipe and comes first. */

@@ -48,12 +48,13 @@ int tree_posix_make(int dir_fd, const char *name, const struct node *n, int *fil
 
     switch (n->type) {
     case NODE_FILE:
-        rc = IO_RETRY(openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+        rc = IO_RETRY(openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+                             0600 | (n->mode & 0777)));
         if (rc >= 0)
             *file_fd = rc;
         break;
     case NODE_DIR:
-        rc = mkdirat(dir_fd, name, 0700);
+        rc = mkdirat(dir_fd, name, 0700 | (n->mode & 0777));
         break;
     case NODE_SYMLINK:
         rc = symlinkat(n->target, dir_fd, name);
@@ -121,23 +122,35 @@ static int set_xattrs(int dir_fd, const char *name, int fd, const struct node *n
     return 0;
 }
 
+/* Most nodes were made as they should be; looking costs a tenth of setting. */
+static int set_owner_and_mode(int dir_fd, const char *name, int file_fd, const struct node *n, struct err *e)
+{
+    struct stat st;
+    int rc = file_fd >= 0 ? fstat(file_fd, &st) : fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
+
+    if (rc != 0)
+        return err_errno(e, "stat");
+    if (st.st_uid != n->uid || st.st_gid != n->gid) {
+        rc = file_fd >= 0 ? fchown(file_fd, n->uid, n->gid)
+                          : fchownat(dir_fd, name, n->uid, n->gid, AT_SYMLINK_NOFOLLOW);
+        if (rc != 0)
+            return err_errno(e, "chown");
+        st.st_mode = 0; /* the kernel may have changed it */
+    }
+    if (n->type == NODE_SYMLINK || (st.st_mode & 07777) == (n->mode & 07777))
+        return 0;
+    rc = file_fd >= 0 ? fchmod(file_fd, n->mode & 07777) : fchmodat(dir_fd, name, n->mode & 07777, 0);
+    return rc != 0 ? err_errno(e, "chmod") : 0;
+}
+
 int tree_posix_settle(int dir_fd, const char *name, int file_fd, const struct node *n, struct err *e)
 {
     const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
                                       {.tv_sec = (time_t)n->mtime_s, .tv_nsec = (long)n->mtime_ns}};
-    int rc;
+    int rc = set_owner_and_mode(dir_fd, name, file_fd, n, e);
 
-    if (file_fd >= 0)
-        rc = fchown(file_fd, n->uid, n->gid);
-    else
-        rc = fchownat(dir_fd, name, n->uid, n->gid, AT_SYMLINK_NOFOLLOW);
     if (rc != 0)
-        return err_errno(e, "chown");
-    if (n->type != NODE_SYMLINK) {
-        rc = file_fd >= 0 ? fchmod(file_fd, n->mode & 07777) : fchmodat(dir_fd, name, n->mode & 07777, 0);
-        if (rc != 0)
-            return err_errno(e, "chmod");
-    }
+        return rc;
     rc = drop_xattrs(dir_fd, name, file_fd, n, e);
     if (rc != 0)
         return rc;

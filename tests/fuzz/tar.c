@@ -27,6 +27,7 @@ static ssize_t rest_read(void *ctx, void *buf, size_t cap, struct err *e)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct tar *tar;
+    static struct blocks blocks;
     static int out = -1;
     struct rest rest = {data + 1, len ? len - 1 : 0};
     const struct source source = {rest_read, &rest};
@@ -37,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (len == 0)
         return 0;
     if (!tar) {
-        tar = tar_new(unpack_new());
+        blocks = (struct blocks){.base = malloc(BLOCKS_LEN), .back_fd = open("/dev/zero", O_RDONLY)};
+        tar = tar_new(unpack_new(), &blocks);
         out = open("/dev/null", O_WRONLY);
     }
     job.codec = CODEC_NONE + data[0] % 4;

@@ -1,4 +1,4 @@
-"""The role decode, as it is: `slipway decode` with frames on descriptors 3 and 4, sanitizers on.
+"""The role decode, as it is: `slipway decode` with frames on descriptors 3 and 4, lent blocks on 5 and 6, sanitizers on.
 
 Layers come from Python's tarfile, from headers made by hand, and through the gzip, zstd and lz4 tools; what comes
 back is compared with what tarfile reads, or must be the refusal that the rules ask for.
@@ -8,6 +8,7 @@ import functools
 import gzip
 import hashlib
 import io
+import mmap
 import os
 import pathlib
 import random
@@ -28,7 +29,8 @@ PATIENCE_S = 20
 MEMORY = 12288 * 1024  # CONFIG_MEM_DECODE_KB
 
 JOB, RAW, RAW_END, ENTRY, DATA, ENTRY_END, JOB_END, RESULT = range(5, 13)
-ERR = 15
+ERR, LENT, BLOCK_END = 15, 22, 23
+BLOCKS_LEN, BLOCK_CNT = 512 * 1024, 4  # CONFIG_MEM_BLOCKS_KB
 NONE, GZIP, ZSTD, LZ4 = 1, 2, 3, 4
 LAYER, MANIFEST = 4, 2
 NODE, HARDLINK, WHITEOUT, OPAQUE = 1, 2, 3, 4
@@ -59,6 +61,7 @@ class Entry:
         self.target = payload[at + path_len:at + path_len + target_len]
         self.xattrs = dict(self.attributes(payload[at + path_len + target_len:]))
         self.content = bytearray()
+        self.lent = 0
         self.sum = None
 
     @staticmethod
@@ -78,7 +81,11 @@ class Decode:
         conf.write_text("[trust]\npolicy = off\n[registry]\nimage = registry.example.com/a:b\n")
         raw_r, self.raw = os.pipe()
         self.entries, entries_w = os.pipe()
-        theirs = (raw_r, entries_w)
+        back_r, self.back = os.pipe()
+        shared = os.memfd_create("blocks")
+        os.ftruncate(shared, BLOCKS_LEN)
+        self.blocks = mmap.mmap(shared, BLOCKS_LEN, prot=mmap.PROT_READ)
+        theirs = (raw_r, entries_w, shared, back_r)
 
         def place():
             # The role wants 3 and 4, whatever numbers the pipes have here.
@@ -98,8 +105,8 @@ class Decode:
         self.came = bytearray()
 
     def close(self):
-        os.close(self.raw)
-        os.close(self.entries)
+        for fd in self.raw, self.entries, self.back:
+            os.close(fd)
         try:
             return self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -157,14 +164,21 @@ class Decode:
             while self.unsent:
                 self.move()
 
-    def answer(self, tar_len):
-        entries = []
+    def answer(self, tar_len, entries=()):
+        entries = list(entries)
         while True:
             kind, payload = self.frame()
             if kind == ENTRY:
                 entries.append(Entry(payload))
             elif kind == DATA:
                 entries[-1].content += payload
+            elif kind == LENT:
+                at, length = struct.unpack("=II", payload)
+                assert length > 0 and at + length <= BLOCKS_LEN
+                entries[-1].content += self.blocks[at:at + length]
+                entries[-1].lent += length
+            elif kind == BLOCK_END:
+                os.write(self.back, b"\0")
             elif kind == ENTRY_END:
                 entries[-1].sum = struct.unpack("=Q", payload)[0]
             elif kind == JOB_END:
@@ -262,6 +276,33 @@ def test_agrees_with_tarfile(decode, form):
 def test_codecs(decode, codec, pack, piece):
     entries = decode.layer(BIG_TAR, pack(BIG_TAR), codec, piece=piece)
     assert [e.content for e in entries] == [BIG, b"x"]
+
+
+def test_content_is_lent(decode):
+    """But for what lies across two blocks, and what is short."""
+    big, small = decode.layer(BIG_TAR)
+    assert big.lent > 0.9 * len(BIG) and small.lent == 0
+
+
+def test_a_lent_block_is_not_written_over(decode):
+    """decode waits for the first block to come back, and what it lent stays as it was meanwhile."""
+    decode.send(JOB_STRUCT.pack(LAYER, NONE, 0, len(BIG_TAR), 1 << 40, hashlib.sha256(BIG_TAR).digest(), b""), BIG_TAR, 50000)
+    said, lent = [], bytearray()
+    while said.count(BLOCK_END) < BLOCK_CNT:
+        kind, payload = decode.frame()
+        said.append(kind)
+        if kind == LENT:
+            at, length = struct.unpack("=II", payload)
+            lent += decode.blocks[at:at + length]
+    for _ in range(20):
+        if select.select([], [decode.raw], [], 0.1)[1]:
+            decode.unsent = decode.unsent[os.write(decode.raw, decode.unsent[:1 << 16]):]
+    assert not select.select([decode.entries], [], [], 0)[0], "decode went on with no block to fill"
+    assert decode.unsent and bytes(lent) in BIG
+    os.write(decode.back, b"\0" * BLOCK_CNT)
+    decode.answer(len(BIG_TAR), [Entry(bytes(HEAD.size))])
+    while decode.unsent:
+        decode.move()
 
 
 def test_several_frames(decode):

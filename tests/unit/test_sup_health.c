@@ -219,8 +219,8 @@ static void the_device_stands_over_the_image(void **state)
 
 static void what_does_not_fit_is_refused(void **state)
 {
-    const uint32_t agent =
-        CONFIG_MEM_AGENTD_KB + CONFIG_MEM_FETCH_KB + CONFIG_MEM_STAGE_KB + CONFIG_MEM_DECODE_KB;
+    const uint32_t agent = CONFIG_MEM_AGENTD_KB + CONFIG_MEM_FETCH_KB + CONFIG_MEM_STAGE_KB +
+                           CONFIG_MEM_DECODE_KB + CONFIG_MEM_BLOCKS_KB;
     uint32_t kb;
 
     (void)state;
