@@ -243,13 +243,13 @@ def fixture_tight():
 
 
 def test_a_build_with_too_low_ceilings_says_so(front, tight):
-    program = tight(decode=512)
+    program = tight(decode=1024)
     image = Image("v1", [content(3, 10)])
     image.put(front.registry, "tight", TAG)
     with new_device(front, "tight", program=program) as device:
         device.order("update")
         # The role's own word, or that of the kernel, which does not even start what is too large.
-        own, kernels = r"decode does not fit under its ceiling of 512 KB", r"decode was ended by signal \d+ .*ceiling 512 KB"
+        own, kernels = r"decode does not fit under its ceiling of 1024 KB", r"decode was ended by signal \d+ .*ceiling 1024 KB"
         assert re.search(f"{own}|{kernels}", failure_of(device)["text"])
 
 
