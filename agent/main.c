@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "ctl/agentctl.h"
+#include "hal/board.h"
 #include "oci/fetch.h"
 #include "update/agentd.h"
 #include "update/stage.h"
@@ -90,7 +91,7 @@ static int role_run(const char *role, int argc, char **argv)
         return 1;
     }
     if (strcmp(role, "fetch") == 0)
-        return fetch_main(&conf, a.time_floor_s, FETCH_FD_REQUEST, FETCH_FD_BODY);
+        return fetch_main(&conf, board.secret, a.time_floor_s, FETCH_FD_REQUEST, FETCH_FD_BODY);
     if (strcmp(role, "stage") == 0)
         return stage_main(&conf, &a.job);
     if (strcmp(role, "decode") == 0)

@@ -10,6 +10,7 @@
 #include "hal/disk.h"
 #include "hal/identity.h"
 #include "hal/reset.h"
+#include "hal/secret.h"
 #include "hal/serial.h"
 #include "hal/store.h"
 #include "hal/tree.h"
@@ -33,6 +34,7 @@ struct board {
     const struct reset_ops *reset;
     const struct clock_ops *clock;
     const struct identity_ops *identity;
+    const struct secret_ops *secret;
     const struct serial_ops *serial;
     const struct store_ops *store;
 };

@@ -13,6 +13,8 @@
 #include "ctl/render.h"
 #include "ctl/session.h"
 #include "ctl/status.h"
+#include "hal/board.h"
+#include "oci/auth.h"
 #include "trust/keys.h"
 
 #define SOCKET_DEFAULT "/run/slipway/agentd.sock"
@@ -304,7 +306,8 @@ static int config_check(const char *path)
     static struct trust_keys keys;
     struct err e;
 
-    if (conf_load(path, &conf, &e) < 0 || trust_keys_load(&conf.trust, &keys, &e) < 0) {
+    if (conf_load(path, &conf, &e) < 0 || trust_keys_load(&conf.trust, &keys, &e) < 0 ||
+        auth_check(&conf.registry, board.secret, &e) < 0) {
         fprintf(stderr, "agentctl: %s\n", e.text);
         return AGENTCTL_REFUSED;
     }

@@ -1,7 +1,6 @@
 #include "oci/auth.h"
 
 #include <curl/curl.h>
-#include <errno.h>
 #include <mbedtls/base64.h>
 #include <mbedtls/platform_util.h>
 #include <stdio.h>
@@ -9,7 +8,6 @@
 #include <strings.h>
 #include <time.h>
 
-#include "base/io.h"
 #include "oci/json.h"
 #include "oci/retry.h"
 
@@ -127,7 +125,17 @@ static int hosts_fill(const char *text, size_t len, struct auth *out, struct err
     return 0;
 }
 
-int auth_load(const struct conf_registry *conf, struct auth *out, struct err *e)
+int auth_check(const struct conf_registry *conf, const struct secret_ops *secret, struct err *e)
+{
+    if (conf->credentials[0] && secret->check(conf->credentials, e) < 0)
+        return err_prefix(e, "credentials");
+    if (conf->client_key[0] && secret->check(conf->client_key, e) < 0)
+        return err_prefix(e, "client_key");
+    return 0;
+}
+
+int auth_load(const struct conf_registry *conf, const struct secret_ops *secret, struct auth *out,
+              struct err *e)
 {
     ssize_t len;
     int rc;
@@ -138,9 +146,9 @@ int auth_load(const struct conf_registry *conf, struct auth *out, struct err *e)
     snprintf(out->hosts[out->cnt++].host, CONF_HOST_MAX, "%s", conf->host);
     if (conf->credentials[0] == '\0')
         return 0;
-    len = io_read_file(conf->credentials, scratch, sizeof scratch);
+    len = secret->read(conf->credentials, scratch, sizeof scratch, e);
     if (len < 0)
-        return err_set(e, ERR_CONFIG, "credentials: %s: %s", conf->credentials, strerror(errno));
+        return err_prefix(e, "credentials");
     rc = hosts_fill(scratch, (size_t)len, out, e);
     mbedtls_platform_zeroize(scratch, sizeof scratch);
     if (!rc)

@@ -10,6 +10,7 @@
 
 #include "base/conf.h"
 #include "base/err.h"
+#include "hal/secret.h"
 #include "oci/http.h"
 
 #define AUTH_BASIC_MAX 512
@@ -41,7 +42,10 @@ struct auth {
 
 /* Fill in the hosts of `conf` (mirrors first, the registry last) with what the credentials file has on them.
  * ERR_CONFIG names the file, never what is in it. */
-int auth_load(const struct conf_registry *conf, struct auth *out, struct err *e);
+int auth_load(const struct conf_registry *conf, const struct secret_ops *secret, struct auth *out,
+              struct err *e);
+/* Whether fetch will be able to read the secrets that `conf` names. ERR_CONFIG. */
+int auth_check(const struct conf_registry *conf, const struct secret_ops *secret, struct err *e);
 
 /* What to send to this host now; "" for nothing. */
 const char *auth_header(struct auth_host *h);

@@ -10,7 +10,8 @@
 static struct registry registry;
 static uint8_t sessions[FETCH_SESSIONS_MAX];
 
-static int fetch_start(const struct conf *conf, int64_t time_floor_s, int req_fd, struct err *e)
+static int fetch_start(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s,
+                       int req_fd, struct err *e)
 {
     int rc;
 
@@ -18,9 +19,9 @@ static int fetch_start(const struct conf *conf, int64_t time_floor_s, int req_fd
     registry.watch_fd = req_fd;
     registry.time.floor_s = time_floor_s;
     registry.time.expired_is_ok = conf->trust.required && conf->trust.expired_is_ok;
-    rc = auth_load(&conf->registry, &registry.auth, e);
+    rc = auth_load(&conf->registry, secret, &registry.auth, e);
     if (!rc)
-        rc = http_open(&conf->registry, &registry.time, &registry.http, e);
+        rc = http_open(&conf->registry, secret, &registry.time, &registry.http, e);
     if (!rc)
         rc = sandbox_enter(SANDBOX_FETCH, conf->agent.worker_uid, e);
     return rc ? err_prefix(e, "fetch") : 0;
@@ -93,7 +94,8 @@ static int request_read(int req_fd, struct fetch_request *q, struct err *e)
 }
 
 /* A fault at the start is the answer to every request, so that it reaches a person. */
-int fetch_main(const struct conf *conf, int64_t time_floor_s, int req_fd, int body_fd)
+int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s, int req_fd,
+               int body_fd)
 {
     struct err start, e;
     struct fetch_request q;
@@ -101,7 +103,7 @@ int fetch_main(const struct conf *conf, int64_t time_floor_s, int req_fd, int bo
 
     log_role("fetch");
     signal(SIGPIPE, SIG_IGN);
-    started = fetch_start(conf, time_floor_s, req_fd, &start);
+    started = fetch_start(conf, secret, time_floor_s, req_fd, &start);
     while (request_read(req_fd, &q, &e) == 0) {
         int rc = started ? started : serve(&q, body_fd, &e);
 

@@ -13,6 +13,7 @@
 #include "base/conf.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "hal/secret.h"
 #include "oci/image.h"
 
 enum fetch_kind {
@@ -57,6 +58,7 @@ struct fetch_end {
 
 /* Role main: serve requests from req_fd on body_fd until req_fd ends. It is not earlier than time_floor_s. Returns the exit code. Reads the files that
  * the configuration names (CA, client certificate, credentials) before it gives up its privileges. */
-int fetch_main(const struct conf *conf, int64_t time_floor_s, int req_fd, int body_fd);
+int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s, int req_fd,
+               int body_fd);
 
 #endif

@@ -18,6 +18,7 @@
 #define BUFFER_LEN 65536L
 #define REFUSED_BODY_MAX 65536 /* of an answer that is no success, read for the sake of the connection */
 #define PEM_MAX (1024 * 1024)
+#define KEY_MAX 8192
 
 struct http {
     CURL *easy;
@@ -65,6 +66,18 @@ static int pem_load(const char *path, const char *what, struct curl_blob *out, s
     }
     /* Its NUL counts: mbedTLS takes a text without one for DER, and libcurl hands the key on as it is. */
     *out = (struct curl_blob){.data = text, .len = (size_t)n + 1, .flags = CURL_BLOB_NOCOPY};
+    return 0;
+}
+
+static int key_load(const char *place, const struct secret_ops *secret, struct curl_blob *out, struct err *e)
+{
+    static char pem[KEY_MAX];
+    ssize_t n = place[0] ? secret->read(place, pem, sizeof pem, e) : 0;
+
+    if (n < 0)
+        return err_prefix(e, "client_key");
+    if (n > 0)
+        *out = (struct curl_blob){.data = pem, .len = (size_t)n + 1, .flags = CURL_BLOB_NOCOPY};
     return 0;
 }
 
@@ -135,8 +148,8 @@ static void options_set(struct http *h)
     }
 }
 
-int http_open(const struct conf_registry *conf, struct certificate_time *when, struct http **out,
-              struct err *e)
+int http_open(const struct conf_registry *conf, const struct secret_ops *secret,
+              struct certificate_time *when, struct http **out, struct err *e)
 {
     struct http *h = &the_http;
     int rc;
@@ -150,7 +163,7 @@ int http_open(const struct conf_registry *conf, struct certificate_time *when, s
     if (!rc)
         rc = pem_load(conf->client_cert, "client_cert", &h->cert, e);
     if (!rc)
-        rc = pem_load(conf->client_key, "client_key", &h->key, e);
+        rc = key_load(conf->client_key, secret, &h->key, e);
     if (rc)
         return rc;
     if (curl_global_init(CURL_GLOBAL_DEFAULT) || !(h->easy = curl_easy_init()) ||

@@ -13,6 +13,7 @@
 
 #include "base/conf.h"
 #include "base/err.h"
+#include "hal/secret.h"
 #include "oci/certificate.h"
 
 #define HTTP_URL_MAX 1024      /* of a request */
@@ -54,8 +55,8 @@ struct http_request {
 struct http;
 
 /* The one client of this process; reads the CA and client certificate files. Never closed. `when` lives as long. */
-int http_open(const struct conf_registry *conf, struct certificate_time *when, struct http **out,
-              struct err *e);
+int http_open(const struct conf_registry *conf, const struct secret_ops *secret,
+              struct certificate_time *when, struct http **out, struct err *e);
 
 /* Returns 0 when an answer came whole, whatever its status. Otherwise an error: of the callbacks, ERR_TLS, ERR_NET,
  * ERR_POLICY (a redirect that is not followed, Content-Encoding) or ERR_REGISTRY (no HTTP). *transient tells whether

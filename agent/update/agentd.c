@@ -18,6 +18,7 @@
 #include "base/version.h"
 #include "ctl/server.h"
 #include "hal/board.h"
+#include "oci/auth.h"
 #include "update/machine.h"
 
 struct agentd {
@@ -204,6 +205,9 @@ static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
 
     loop_init(&d->loop, board.clock->boot_ms);
     watchdog_begin(d);
+    /* it is what fetch will say; the app runs all the same */
+    if (auth_check(&d->conf->registry, board.secret, e) < 0)
+        log_error("%s", e->text);
     if (signals_open(d, e) < 0)
         return e->code;
     if (!ctl_server_start(&d->loop, &d->conf->control, board.serial, &owner, e))

@@ -17,6 +17,7 @@ const struct board board = {
     .reset = &reset_linux,
     .clock = &clock_linux,
     .identity = &identity_linux,
+    .secret = &secret_linux,
     .serial = &serial_linux,
     .store = &store_linux,
 };

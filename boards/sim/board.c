@@ -15,6 +15,7 @@ const struct board board = {
     .reset = &reset_sim,
     .clock = &clock_linux,
     .identity = &identity_sim,
+    .secret = &secret_linux,
     .serial = &serial_linux,
     .store = &store_sim,
 };

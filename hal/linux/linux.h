@@ -14,6 +14,7 @@ extern const struct watchdog_ops watchdog_linux;
 extern const struct reset_ops reset_linux;
 extern const struct clock_ops clock_linux;
 extern const struct identity_ops identity_linux;
+extern const struct secret_ops secret_linux;
 extern const struct serial_ops serial_linux;
 extern const struct store_ops store_linux;
 

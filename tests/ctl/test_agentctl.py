@@ -84,6 +84,18 @@ def test_config_check(tmp_path, text, says):
         assert (code, out, err) == (0, f"{path}: good; follows r.example.com/a:b, SIGNATURES OFF\n", "")
 
 
+def test_config_check_of_secrets(tmp_path):
+    path, secret = tmp_path / "agent.conf", tmp_path / "auth.json"
+    path.write_text(f"[registry]\nimage = r.example.com/a:b\ncredentials = {secret}\n[trust]\npolicy = off\n")
+    assert agentctl("config", "check", str(path))[2] == f"agentctl: credentials: {secret}: No such file or directory\n"
+    secret.write_text("{}")
+    secret.chmod(0o604)
+    code, _, err = agentctl("config", "check", str(path))
+    assert code == 1 and "others than its owner may use it (mode 0604); chmod 600" in err
+    secret.chmod(0o600)
+    assert agentctl("config", "check", str(path))[0] == 0
+
+
 CONFIG = """# comment
 [registry]
 image = r.example.com/a:b   # which

@@ -6,12 +6,16 @@
 #include "hal/bootrec.h"
 #include "hal/clock.h"
 #include "hal/identity.h"
+#include "hal/secret.h"
 #include "hal/store.h"
 
 /* `dir` does not exist, but its parent does. Left with files of the record "conform". */
 const char *conform_store(const struct store_ops *ops, const char *dir);
 const char *conform_clock(const struct clock_ops *ops);
 const char *conform_identity(const struct identity_ops *ops);
+/* `place` holds `text` and is nobody else's; `open` holds something and is not. */
+const char *conform_secret(const struct secret_ops *ops, const char *place, const char *text,
+                           const char *open);
 /* Needs a record that loads; leaves another one behind. */
 const char *conform_bootrec(const struct bootrec_ops *ops, const void *arg);
 

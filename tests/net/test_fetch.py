@@ -284,6 +284,7 @@ def credentials(tmp_path, *hosts, **entry):
     path = tmp_path / "credentials"
     entry = entry or {"auth": base64.b64encode(b"user:pass").decode()}
     path.write_text(json.dumps({"auths": {host: entry for host in hosts}}))
+    path.chmod(0o600)
     return f"credentials = {path}"
 
 
@@ -355,10 +356,20 @@ def test_no_credentials(run):
 
 
 def test_credentials_file_is_bad(run, tmp_path):
+    line = credentials(tmp_path)
     (tmp_path / "credentials").write_text('{"auths": {"secret":')
     with Server(whole) as server:
-        error = refused(run(server, f"credentials = {tmp_path}/credentials").resolve, "config", "credentials")
+        error = refused(run(server, line).resolve, "config", "credentials")
         assert "secret" not in error.text
+
+
+def test_credentials_that_others_may_read(run, tmp_path):
+    with Server(lambda request: basic(request, whole)) as server:
+        line = credentials(tmp_path, server.host)
+        (tmp_path / "credentials").chmod(0o640)
+        refused(lambda: blob(run(server, line)), "config", "mode 0640", "chmod 600")
+        (tmp_path / "credentials").chmod(0o400)
+        assert blob(run(server, line)) == BLOB
 
 
 class Tokens(Server):

@@ -79,6 +79,7 @@ def fixture_registry(tmp_path):
 def credentials(tmp_path, host, password="secret"):
     path = tmp_path / "credentials"
     path.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(f"user:{password}".encode()).decode()}}}))
+    path.chmod(0o600)
     return f"credentials = {path}"
 
 

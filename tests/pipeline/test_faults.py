@@ -429,6 +429,7 @@ def test_credentials(tmp_path):
 
     def write(password):
         auth.write_text(json.dumps({"auths": {protected.host: {"username": "board", "password": password}}}))
+        auth.chmod(0o600)
 
     with make_registry(tmp_path / "protected", auth=("board", "right")) as protected:
         write("wrong")
