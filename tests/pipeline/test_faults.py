@@ -66,8 +66,8 @@ def stall(front, request, gate):
 
 
 def make_image(version, **more):
-    """Two layers, the lower one large."""
-    return Image(version, [tar_of({"bin/": None, "bin/sh": BIG, "lib": "bin"}),
+    """Two layers, the lower one large, and like none that a device has streamed before."""
+    return Image(version, [tar_of({"bin/": None, "bin/sh": BIG, "bin/name": version.encode(), "lib": "bin"}),
                            tar_of({"etc/": None, "etc/version": version.encode()})], **more)
 
 
