@@ -1,33 +1,15 @@
 /* The table of contents of a zstd:chunked layer, plain or packed, and the pieces of one. */
 #include <fcntl.h>
-#include <string.h>
 
 #include "fuzz.h"
 #include "stream/chunked.h"
-
-struct rest {
-    const uint8_t *at;
-    size_t len;
-};
-
-static ssize_t rest_read(void *ctx, void *buf, size_t cap, struct err *e)
-{
-    struct rest *r = ctx;
-    size_t n = r->len < cap ? r->len : cap;
-
-    (void)e;
-    memcpy(buf, r->at, n);
-    r->at += n;
-    r->len -= n;
-    return (ssize_t)n;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct chunked *chunked;
     static int out = -1;
-    struct rest rest = {data + 1, len ? len - 1 : 0};
-    const struct source source = {rest_read, &rest};
+    struct fuzz_rest rest = {data + 1, len ? len - 1 : 0};
+    const struct source source = {fuzz_rest_read, &rest};
     struct job job = {.size = rest.len};
     struct err e;
 
