@@ -111,8 +111,8 @@ bool slot_tree_layer_noted(struct slot_tree *s);
 int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e);
 int slot_tree_layer_again(struct slot_tree *s, struct err *e);
 
-/* All layers were given: remove what none of them has, set the directories' times, check that each of `needs` (paths, "" ends the list) is there,
- * flush. The slot stays closed after. */
+/* All layers were given: remove what none of them has, set the directories' times, check that each of `needs` (up to
+ * needs_cnt paths; NULL or "" ends the list before) is there, flush. The slot stays closed after. */
 int slot_tree_seal(struct slot_tree *s, const char *const *needs, int needs_cnt, struct err *e);
 
 /* Read back from flash and compare with the TOC: every node, every byte, and nothing besides. ERR_FLASH says what

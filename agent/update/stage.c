@@ -333,16 +333,13 @@ static int tree_look(struct stage *s, struct err *e)
 static int tree_install(struct stage *s, struct err *e)
 {
     const char *toc_path = s->toc_paths[s->job->slot];
-    int needs_cnt = 0;
     int rc = slot_tree_begin(s->tree, board.tree, s->place, toc_path, &s->content_max, e);
 
     if (rc == 0)
         rc = tree_layers(s, e);
-    while (needs_cnt < BOARD_NEEDS_MAX && board.needs[needs_cnt])
-        needs_cnt++;
     if (rc == 0) {
         phase_enter(s, STAGE_SEALING);
-        rc = slot_tree_seal(s->tree, board.needs, needs_cnt, e);
+        rc = slot_tree_seal(s->tree, board.needs, BOARD_NEEDS_MAX, e);
     }
     if (rc == 0) {
         phase_enter(s, STAGE_VERIFYING);
