@@ -188,12 +188,12 @@ uint64_t http_wire(const struct http *h)
 /* --- the answer's head ---------------------------------------------------------------------------------------- */
 
 /* The field's value, cut to `cap`; false when it is absent. */
-static bool field(struct http *h, const char *name, size_t at, char *out, size_t cap)
+static bool field(struct http *h, const char *name, char *out, size_t cap)
 {
     struct curl_header *got;
 
     out[0] = '\0';
-    if (curl_easy_header(h->easy, name, at, CURLH_HEADER, -1, &got) != CURLHE_OK)
+    if (curl_easy_header(h->easy, name, 0, CURLH_HEADER, -1, &got) != CURLHE_OK)
         return false;
     snprintf(out, cap, "%s", got->value);
     return true;
@@ -227,13 +227,13 @@ static void head_take(struct http *h)
     r->status = (int)status;
     r->has_length = length >= 0;
     r->length = length >= 0 ? (uint64_t)length : 0;
-    field(h, "Content-Type", 0, r->media, sizeof r->media);
-    field(h, "Docker-Content-Digest", 0, r->digest, sizeof r->digest);
+    field(h, "Content-Type", r->media, sizeof r->media);
+    field(h, "Docker-Content-Digest", r->digest, sizeof r->digest);
     challenges_take(h, r);
-    r->has_range = field(h, "Content-Range", 0, text, sizeof text) && http_content_range(text, r);
-    if (field(h, "Retry-After", 0, text, sizeof text))
+    r->has_range = field(h, "Content-Range", text, sizeof text) && http_content_range(text, r);
+    if (field(h, "Retry-After", text, sizeof text))
         r->retry_after_s = http_retry_after(text, (int64_t)time(NULL));
-    h->encoded = field(h, "Content-Encoding", 0, text, sizeof text) && strcasecmp(text, "identity");
+    h->encoded = field(h, "Content-Encoding", text, sizeof text) && strcasecmp(text, "identity");
     h->head_seen = true;
 }
 
