@@ -199,6 +199,9 @@ bench:
 fuzz:
 	@$(MAKE) --no-print-directory -f tests/fuzz/Makefile $(if $(TARGET),run,build) $(if $(TARGET),TARGET=$(TARGET))
 
+sbom: $(OUT)/slipway
+	@toolchain/sbom $< $(BOARD) $(SYSROOT)/revisions $(TARGET_CC) >$<.spdx.json
+
 image: all
 	@boards/image $(BOARD)
 
@@ -244,11 +247,12 @@ help:
 #: make check                all tests
 #: make fuzz TARGET=x SECONDS=n   look for crashes in what is parsed: tests/fuzz/x.c, for n seconds
 #: make bench                speed and memory, measured against the tools that people have
+#: make sbom BOARD=x         out/x/slipway.spdx.json: the bill of materials, SPDX 2.3
 #: make image BOARD=x        boards/image: a disk image for a board
 #: make install BOARD=x      program, man pages, completion, systemd unit and an example agent.conf (DESTDIR, PREFIX)
 #: make menuconfig | defconfig | savedefconfig | oldconfig BOARD=x
 #: make clean                remove out/
 
 FORCE:
-.PHONY: all test-programs unit cuts soak size lint demo check bench fuzz image install setup clean help FORCE menuconfig oldconfig defconfig \
+.PHONY: all test-programs unit cuts soak size lint demo check bench fuzz sbom image install setup clean help FORCE menuconfig oldconfig defconfig \
     savedefconfig
