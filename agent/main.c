@@ -18,6 +18,7 @@ struct arguments {
     const char *conf;
     struct stage_job job;
     int64_t time_floor_s;
+    const char *source; /* NULL: the registry */
 };
 
 static int usage(void)
@@ -35,7 +36,7 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
     int opt;
 
     *out = (struct arguments){.conf = CONF_DEFAULT};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:l")) != -1) {
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:l")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
@@ -55,6 +56,9 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             break;
         case 'f':
             out->job.floor = strtoull(optarg, NULL, 10);
+            break;
+        case 'o':
+            out->source = optarg;
             break;
         case 'l':
             out->job.look = true;
@@ -91,7 +95,7 @@ static int role_run(const char *role, int argc, char **argv)
         return 1;
     }
     if (strcmp(role, "fetch") == 0)
-        return fetch_main(&conf, board.secret, a.time_floor_s, FETCH_FD_REQUEST, FETCH_FD_BODY);
+        return fetch_main(&conf, board.secret, a.time_floor_s, a.source, FETCH_FD_REQUEST, FETCH_FD_BODY);
     if (strcmp(role, "stage") == 0)
         return stage_main(&conf, &a.job);
     if (strcmp(role, "decode") == 0)

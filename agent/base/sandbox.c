@@ -77,18 +77,22 @@ static int landlock_version(void)
     return version > 0 ? (int)version : 0;
 }
 
+static int landlock_add(int rules, int fd, uint64_t what, struct err *e)
+{
+    struct landlock_beneath b = {.allowed = what, .parent_fd = fd};
+
+    return syscall(LANDLOCK_ADD, rules, LANDLOCK_BENEATH, &b, 0) < 0 ? err_errno(e, "sandbox: Landlock") : 0;
+}
+
 static int landlock_allow(int rules, const char *path, uint64_t what, struct err *e)
 {
-    struct landlock_beneath b = {.allowed = what};
-    int rc = 0;
+    int rc, fd = open(path, O_PATH | O_CLOEXEC);
 
-    b.parent_fd = open(path, O_PATH | O_CLOEXEC);
-    if (b.parent_fd < 0) /* what is not there need not be reached */
+    if (fd < 0) /* what is not there need not be reached */
         return 0;
-    if (syscall(LANDLOCK_ADD, rules, LANDLOCK_BENEATH, &b, 0) < 0)
-        rc = err_errno(e, "sandbox: Landlock: %s", path);
-    close(b.parent_fd);
-    return rc;
+    rc = landlock_add(rules, fd, what, e);
+    close(fd);
+    return rc < 0 ? err_prefix(e, "%s", path) : 0;
 }
 
 static const struct {
@@ -100,6 +104,13 @@ static const struct {
      LANDLOCK_READ_FILE | LANDLOCK_READ_DIR}, /* into which /etc/resolv.conf is a link on many systems */
     {"/dev/random", LANDLOCK_READ_FILE},      /* mbedTLS's entropy */
 };
+
+static int also_readable = -1;
+
+void sandbox_allow(int fd)
+{
+    also_readable = fd;
+}
 
 /* Nothing can be reached from now on but, for fetch, what it reads. */
 static int landlock_enter(enum sandbox kind, struct err *e)
@@ -123,6 +134,8 @@ static int landlock_enter(enum sandbox kind, struct err *e)
         return err_errno(e, "sandbox: Landlock");
     for (size_t i = 0; rc == 0 && kind == SANDBOX_FETCH && i < sizeof readable / sizeof readable[0]; i++)
         rc = landlock_allow(fd, readable[i].path, readable[i].what, e);
+    if (rc == 0 && kind == SANDBOX_FETCH && also_readable >= 0)
+        rc = landlock_add(fd, also_readable, LANDLOCK_READ_FILE | LANDLOCK_READ_DIR, e);
     if (rc == 0 && syscall(LANDLOCK_RESTRICT, fd, 0) < 0)
         rc = err_errno(e, "sandbox: Landlock");
     close(fd);

@@ -3,7 +3,7 @@
  *
  *            user         root    files (Landlock)      system calls (seccomp)
  *   decode   worker_uid   empty   none                  pipes and memory; the same for envelope
- *   fetch    worker_uid   whole   /etc and /run, read   these, network, open
+ *   fetch    worker_uid   whole   /etc and /run, read   these, network, open (and a directory that a person named)
  *   stage    root         whole   all, since it mounts  all but network, processes, debugging, modules and the like;
  *                                                       nine capabilities
  */
@@ -20,6 +20,9 @@ enum sandbox { SANDBOX_DECODE = 1, SANDBOX_FETCH, SANDBOX_STAGE };
 /* Never gain privileges again, leave no core dump. decode and fetch: write no file, and when root, become user and
  * group `uid` without supplementary groups. */
 int sandbox_enter(enum sandbox kind, uint32_t uid, struct err *e);
+
+/* One directory more that fetch may read, open as `fd`. Before sandbox_enter(). */
+void sandbox_allow(int fd);
 
 /* What is in force here, for people: "seccomp, Landlock", "seccomp, no Landlock". */
 void sandbox_describe(char *out, size_t cap);

@@ -1,6 +1,7 @@
 #include "ctl/agentctl.h"
 
 #include <cJSON.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,47 @@ static int verb_ask(struct session *s, const char *verb, cJSON **out)
 
     snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\"}", verb);
     return session_ask(s, request, out);
+}
+
+/* An image layout is named from where agentctl runs; over a serial line that is another machine. */
+static int source_name(struct call *c, char *out, size_t cap)
+{
+    const char *given = c->words[1], *colon = strchr(given, ':');
+    char path[PATH_MAX];
+    int len;
+
+    if (!colon || (strncmp(given, "oci:", 4) != 0 && strncmp(given, "oci-archive:", 12) != 0))
+        return usage("want oci:DIRECTORY or oci-archive:FILE, not ", given);
+    if (c->session.serial && colon[1] != '/')
+        return usage("over a serial line the whole path on the board is needed, not ", given);
+    if (!c->session.serial && !realpath(colon + 1, path))
+        return usage("there is no ", colon + 1);
+    len = snprintf(out, cap, "%.*s:%s", (int)(colon - given), given, c->session.serial ? colon + 1 : path);
+    return len > 0 && (size_t)len < cap ? AGENTCTL_OK : usage("too long: ", given);
+}
+
+/* The verb, with what may stand behind it. */
+static int order_ask(struct call *c, const char *verb, cJSON **out)
+{
+    char source[512];
+    cJSON *request;
+    char *text;
+    int rc;
+
+    if (!c->words[1])
+        return verb_ask(&c->session, verb, out);
+    rc = source_name(c, source, sizeof source);
+    if (rc != AGENTCTL_OK)
+        return rc;
+    request = cJSON_CreateObject();
+    cJSON_AddNumberToObject(request, "v", 1);
+    cJSON_AddStringToObject(request, "cmd", verb);
+    cJSON_AddStringToObject(request, "source", source);
+    text = cJSON_PrintUnformatted(request);
+    cJSON_Delete(request);
+    rc = text ? session_ask(&c->session, text, out) : AGENTCTL_BROKEN;
+    free(text);
+    return rc;
 }
 
 static void json_print(const cJSON *body)
@@ -123,7 +165,7 @@ static int run_plan(struct call *c, const struct command *command)
 {
     cJSON *answer;
     bool making = true;
-    int rc = verb_ask(&c->session, command->name, &answer);
+    int rc = order_ask(c, command->name, &answer);
 
     if (rc != AGENTCTL_OK)
         return rc;
@@ -151,7 +193,7 @@ static int run_plan(struct call *c, const struct command *command)
 static int run_order(struct call *c, const struct command *command)
 {
     cJSON *answer;
-    int rc = verb_ask(&c->session, command->name, &answer);
+    int rc = order_ask(c, command->name, &answer);
 
     if (rc != AGENTCTL_OK)
         return rc;
@@ -361,10 +403,10 @@ static const struct command commands[] = {
     {"why", run_why, 0, false, "why the last update failed, and what was done about it", NULL},
     {"history", run_history, 0, true, "what happened to this board, newest last", NULL},
     {"logs", run_logs, 0, true, "what the app printed; -f: goes on as it prints more", NULL},
-    {"plan", run_plan, 0, false, "what the next update would do, and why it waits if it does", NULL},
-    {"update", run_order, 0, false, "look at the registry now and install what is there",
+    {"plan", run_plan, 1, false, "what the next update would do, and why it waits if it does", NULL},
+    {"update", run_order, 1, false, "look at the registry now, or in oci:DIR, and install",
      "The agent looks for a new version now; see `agentctl status`."},
-    {"downgrade", run_order, 0, false, "the same, even to an older version than this board has had",
+    {"downgrade", run_order, 1, false, "the same, even to an older version than this board has had",
      "The agent looks for a version now, and takes an older one, too."},
     {"confirm", run_order, 0, false, "end the trial now: keep the running version",
      "Confirmed: the running version stays."},

@@ -58,7 +58,11 @@ static int verb_planned(struct request *r, struct err *e)
 
 static int verb_order(struct request *r, struct err *e)
 {
-    return r->owner->order(r->owner->ctx, r->verb->order, e);
+    const cJSON *source = cJSON_GetObjectItemCaseSensitive(r->args, "source");
+
+    if (source && !cJSON_IsString(source))
+        return err_set(e, ERR_FORMAT, "\"source\" is no string");
+    return r->owner->order(r->owner->ctx, r->verb->order, source ? source->valuestring : "", e);
 }
 
 /* "from" of the question: a count of bytes or events that stays exact in JSON. */

@@ -33,7 +33,8 @@ struct ctl_owner {
     void *ctx;
     void (*status)(void *ctx, struct status *out); /* fill what is all zero */
     void (*plan)(void *ctx, struct plan *out);
-    int (*order)(void *ctx, enum ctl_order order, struct err *e);
+    /* `source`: of a plan, an update and a downgrade, the image layout to look into; "": the registry. */
+    int (*order)(void *ctx, enum ctl_order order, const char *source, struct err *e);
     /* As conf_show() of base/conf.h for the file of this agent. *changed: it is not what the agent read at its start. */
     int (*config)(void *ctx, void (*see)(void *see_ctx, const struct conf_value *v), void *see_ctx,
                   const char **path, bool *changed, struct err *e);

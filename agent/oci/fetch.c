@@ -4,11 +4,24 @@
 
 #include "base/log.h"
 #include "base/sandbox.h"
+#include "oci/layout.h"
 #include "oci/registry.h"
 #include "stream/frame.h"
 
 static struct registry registry;
+static struct layout layout;
+static bool offline; /* the layout is asked, not the registry */
 static uint8_t sessions[FETCH_SESSIONS_MAX];
+
+static int offline_start(const struct conf *conf, const char *source, struct err *e)
+{
+    int rc = layout_open(&layout, &conf->registry, source, e);
+
+    offline = true;
+    if (rc == 0)
+        sandbox_allow(layout.dir_fd);
+    return rc < 0 ? rc : sandbox_enter(SANDBOX_FETCH, conf->agent.worker_uid, e);
+}
 
 static int fetch_start(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s,
                        int req_fd, struct err *e)
@@ -32,11 +45,11 @@ static int fetch_start(const struct conf *conf, const struct secret_ops *secret,
 static int serve_resolve(int body_fd, struct err *e)
 {
     struct fetch_resolved out;
-    int rc = registry_resolve(&registry, &out, e);
+    int rc = offline ? layout_resolve(&layout, &out, e) : registry_resolve(&registry, &out, e);
     size_t len = 0;
 
     /* a session goes on without a look at the certificate; one that raises an alarm is to be looked at each time */
-    if (rc == 0 && out.expired_s == 0)
+    if (rc == 0 && out.expired_s == 0 && !offline)
         len = http_sessions_save(registry.http, sessions, sizeof sessions);
     if (len)
         rc = frame_write(body_fd, FRAME_SESSIONS, sessions, (uint32_t)len, e);
@@ -47,7 +60,8 @@ static int serve_body(const struct fetch_request *q, int body_fd, struct err *e)
 {
     struct fetch_end out;
     bool is_blob = q->kind == FETCH_BLOB || q->kind == FETCH_PART;
-    int rc = is_blob                     ? registry_blob(&registry, q, body_fd, &out, e)
+    int rc = offline                     ? layout_body(&layout, q, body_fd, &out, e)
+             : is_blob                   ? registry_blob(&registry, q, body_fd, &out, e)
              : q->kind == FETCH_MANIFEST ? registry_manifest(&registry, q, body_fd, &out, e)
                                          : registry_named(&registry, q, body_fd, &out, e);
 
@@ -94,8 +108,8 @@ static int request_read(int req_fd, struct fetch_request *q, struct err *e)
 }
 
 /* A fault at the start is the answer to every request, so that it reaches a person. */
-int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s, int req_fd,
-               int body_fd)
+int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s,
+               const char *source, int req_fd, int body_fd)
 {
     struct err start, e;
     struct fetch_request q;
@@ -103,7 +117,8 @@ int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t
 
     log_role("fetch");
     signal(SIGPIPE, SIG_IGN);
-    started = fetch_start(conf, secret, time_floor_s, req_fd, &start);
+    started = source ? offline_start(conf, source, &start)
+                     : fetch_start(conf, secret, time_floor_s, req_fd, &start);
     while (request_read(req_fd, &q, &e) == 0) {
         int rc = started ? started : serve(&q, body_fd, &e);
 

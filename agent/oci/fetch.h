@@ -56,9 +56,10 @@ struct fetch_end {
     uint64_t wire;
 };
 
-/* Role main: serve requests from req_fd on body_fd until req_fd ends. It is not earlier than time_floor_s. Returns the exit code. Reads the files that
+/* Role main: serve requests from req_fd on body_fd until req_fd ends, out of registries, or where `source` is not NULL out
+ * of an image layout (oci/layout.h). It is not earlier than time_floor_s. Returns the exit code. Reads the files that
  * the configuration names (CA, client certificate, credentials) before it gives up its privileges. */
-int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s, int req_fd,
-               int body_fd);
+int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s,
+               const char *source, int req_fd, int body_fd);
 
 #endif

@@ -139,16 +139,16 @@ static void on_plan(void *ctx, struct plan *out)
     machine_plan(&((struct agentd *)ctx)->machine, out);
 }
 
-static int on_order(void *ctx, enum ctl_order order, struct err *e)
+static int on_order(void *ctx, enum ctl_order order, const char *source, struct err *e)
 {
     struct machine *m = &((struct agentd *)ctx)->machine;
 
     switch (order) {
     case CTL_PLAN:
-        return machine_look(m, e);
+        return machine_look(m, source, e);
     case CTL_UPDATE:
     case CTL_DOWNGRADE:
-        return machine_update(m, order == CTL_DOWNGRADE, e);
+        return machine_update(m, order == CTL_DOWNGRADE, source, e);
     case CTL_CONFIRM:
         return machine_confirm(m, e);
     case CTL_ROLLBACK:

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/version.h"
+#include "oci/layout.h"
 #include "update/activate.h"
 #include "update/booted.h"
 #include "update/keep.h"
@@ -23,6 +24,7 @@ static void machine_event(struct machine *m, enum machine_event ev);
 
 static void poll_due(void *ctx)
 {
+    ((struct machine *)ctx)->worker.source[0] = '\0';
     machine_event(ctx, EVENT_POLL_DUE);
 }
 
@@ -186,7 +188,7 @@ static enum machine_state act_installed(struct machine *m)
     s->installed_s = board.clock->wall_s();
     s->app = d->app;
     s->app_cnt = d->app.arg_cnt > 0;
-    if (d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
+    if (!m->worker.source[0] && d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
         m->store.state.fetch_bytes_s = d->bytes_fetched * 1000 / d->fetch_ms;
     keep_wear(m);
     memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
@@ -553,20 +555,36 @@ static int image_need(const struct machine *m, struct err *e)
                : err_set(e, ERR_CONFIG, "no image to follow: set image under [registry] in agent.conf");
 }
 
-int machine_look(struct machine *m, struct err *e)
+/* Where the next poll looks: at the registry, or in the image layout that a person named. */
+static int source_set(struct machine *m, const char *source, struct err *e)
 {
-    int rc = image_need(m, e);
-
-    return rc < 0 ? rc : machine_ask(m, EVENT_PLAN, e);
+    if (m->state == MACHINE_POLLING && strcmp(source, m->worker.source) != 0)
+        return err_set(e, ERR_STATE, "not while the agent looks elsewhere");
+    if (strlen(source) >= sizeof m->worker.source)
+        return err_set(e, ERR_LIMIT, "the name of the source is too long");
+    if (source[0] && strncmp(source, LAYOUT_DIR "/", strlen(LAYOUT_DIR) + 1) != 0 &&
+        strncmp(source, LAYOUT_ARCHIVE "/", strlen(LAYOUT_ARCHIVE) + 1) != 0)
+        return err_set(e, ERR_FORMAT, "want oci:/DIRECTORY or oci-archive:/FILE, got \"%.80s\"", source);
+    snprintf(m->worker.source, sizeof m->worker.source, "%s", source);
+    return 0;
 }
 
-int machine_update(struct machine *m, bool older, struct err *e)
+int machine_look(struct machine *m, const char *source, struct err *e)
+{
+    if (image_need(m, e) < 0 || ask_check(m, EVENT_PLAN, e) < 0 || source_set(m, source, e) < 0)
+        return e->code;
+    machine_event(m, EVENT_PLAN);
+    return 0;
+}
+
+int machine_update(struct machine *m, bool older, const char *source, struct err *e)
 {
     if (image_need(m, e) < 0)
         return e->code;
     if (m->store.state.held)
         return err_set(e, ERR_STATE, "updates are held; `agentctl release` lets them go on");
-    if (ask_check(m, EVENT_ASKED, e) < 0) /* what is refused is not remembered */
+    if (ask_check(m, EVENT_ASKED, e) < 0 ||
+        source_set(m, source, e) < 0) /* what is refused is not remembered */
         return e->code;
     m->asked = true;
     m->older = older;

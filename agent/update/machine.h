@@ -107,13 +107,13 @@ static inline struct slot_record *machine_other(struct machine *m)
 int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
                   struct err *e);
 /* What agentctl asks for; ERR_STATE when it does not fit. */
-int machine_update(struct machine *m, bool older, struct err *e);
+int machine_update(struct machine *m, bool older, const char *source, struct err *e);
 int machine_confirm(struct machine *m, struct err *e);
 int machine_rollback(struct machine *m, struct err *e);
 /* Hold: keep what runs, install nothing new; kept across reboots. */
 int machine_hold(struct machine *m, bool hold, struct err *e);
 /* Begin to make a plan; what came of it is told by machine_plan(). */
-int machine_look(struct machine *m, struct err *e);
+int machine_look(struct machine *m, const char *source, struct err *e);
 void machine_plan(const struct machine *m, struct plan *out);
 void machine_status(struct machine *m, struct status *out);
 const char *machine_state_name(enum machine_state s);

@@ -325,7 +325,15 @@ int worker_poll(struct worker *w, struct err *e)
 {
     enum { REQUEST, BODY, PIPE_CNT };
     char time_text[24];
-    char *argv[] = {"slipway", "fetch", "-c", (char *)(uintptr_t)w->conf_path, "-t", time_text, NULL};
+    char *argv[] = {"slipway",
+                    "fetch",
+                    "-c",
+                    (char *)(uintptr_t)w->conf_path,
+                    "-t",
+                    time_text,
+                    w->source[0] ? "-o" : NULL,
+                    w->source,
+                    NULL};
     struct fetch_request request = {.kind = FETCH_RESOLVE};
     int p[PIPE_CNT][2];
     int rc = pipes_open(p, PIPE_CNT, e);
@@ -337,7 +345,9 @@ int worker_poll(struct worker *w, struct err *e)
     close(p[REQUEST][0]);
     close(p[BODY][1]);
     w->request_fd = p[REQUEST][1];
-    if (w->sessions_len && w->sessions_uses++ < SESSIONS_USES_MAX) {
+    if (w->source[0]) {
+        w->sessions_len = 0;
+    } else if (w->sessions_len && w->sessions_uses++ < SESSIONS_USES_MAX) {
         if (rc == 0)
             rc = frame_write(w->request_fd, FRAME_SESSIONS, w->sessions, w->sessions_len, e);
     } else {
@@ -363,7 +373,8 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     enum { REQUEST, BODY, RAW, ENTRIES, BACK, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
     char digest_text[DIGEST_TEXT_LEN], media_text[12], floor_text[24], time_text[24];
-    char *fetch[] = {"slipway", "fetch", "-c", conf, "-t", time_text, NULL};
+    char *fetch[] = {"slipway", "fetch", "-c", conf, "-t", time_text, w->source[0] ? "-o" : NULL,
+                     w->source, NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
     char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
     char *stage[] = {

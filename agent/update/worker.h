@@ -18,6 +18,8 @@
 #include "oci/fetch.h"
 #include "update/stage.h"
 
+#define WORKER_SOURCE_MAX 256
+
 /* WORKER_TOLD: the owner knows, or there never was a worker. */
 enum worker_end { WORKER_TOLD = 0, WORKER_RUNS, WORKER_RESOLVED, WORKER_PLANNED, WORKER_DONE, WORKER_FAILED };
 
@@ -40,7 +42,9 @@ struct worker {
     struct loop *loop;
     const char *conf_path;
     struct worker_owner owner;
-    int64_t time_floor_s;        /* it is not earlier than this; kept by the owner */
+    int64_t time_floor_s; /* it is not earlier than this; kept by the owner */
+    char source
+        [WORKER_SOURCE_MAX]; /* an image layout in place of the registry (oci/layout.h), or ""; the owner's, too */
     pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
     int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
     int request_fd;              /* to fetch in a poll; -1 */

@@ -106,6 +106,7 @@ def test_bash(tmp_path):
     assert complete(tmp_path, "config", "") == ["show", "check"]
     (tmp_path / "board.conf").write_text("")
     assert complete(tmp_path, "config", "check", "bo") == ["board.conf"]
+    assert complete(tmp_path, "update", "oci-") == ["oci-archive:"]
     assert complete(tmp_path, "--baud", "11") == ["115200"]
 
 

@@ -54,8 +54,9 @@ static void owner_status(void *ctx, struct status *out)
     memset(out->last_failure.text, 'x', sizeof out->last_failure.text - 1);
 }
 
-static int owner_order(void *ctx, enum ctl_order order, struct err *e)
+static int owner_order(void *ctx, enum ctl_order order, const char *source, struct err *e)
 {
+    (void)source;
     (void)ctx;
     if (order == CTL_CONFIRM)
         return err_set(e, ERR_STATE, "no trial is on");
