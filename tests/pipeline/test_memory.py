@@ -93,12 +93,12 @@ def new_device(front, repository, **options):
         yield device
 
 
-def content(megabytes, files):
+def content(megabytes, files, top=""):
     """A tar of this size and number of files that costs little to make and to compress."""
     piece = random.Random("piece").randbytes(8192)
     size = megabytes * 1_000_000 // files
     data = (piece * (size // len(piece) + 1))[:size - 16]
-    return tar_of({f"d{n // 1000:02}/f{n:05}": b"%015d\n" % n + data for n in range(files)})
+    return tar_of({f"{top}d{n // 1000:02}/f{n:05}": b"%015d\n" % n + data for n in range(files)})
 
 
 def large_window():
@@ -107,13 +107,13 @@ def large_window():
     return Image("v1", [content(30, 100)], compress=lambda tar: compress(input=tar).stdout, suffix="+zstd").seal()
 
 
-def watched_install(front, repository, image):
+def watched_install(front, repository, image, timeout=120):
     """Install it on a new device. Returns the Watch of that, and what agentd holds when it is idle again."""
     image.put(front.registry, repository, TAG)
     with new_device(front, repository) as device:
         with Watch(device.process.pid) as watch:
             device.order("update")
-            device.wait(lambda s: s["update"]["state"] in ("rebooting", "trial"), 120, "the installation")
+            device.wait(lambda s: s["update"]["state"] in ("rebooting", "trial"), timeout, "the installation")
         device.wait(lambda s: s["update"]["state"] == "trial", 20, "the trial")
         device.order("confirm")
         device.wait(lambda s: s["update"]["state"] == "idle", 20, "rest")
@@ -133,6 +133,13 @@ def test_gzip_of_30_and_of_300_megabytes(front):
     assert large.over(RESIDENT_MAX, ANONYMOUS_MAX) == ""
     assert large.anonymous <= small.anonymous * 1.1 + 64, "memory grows with the image"
     assert 0 < idle <= IDLE_MAX
+
+
+@pytest.mark.skipif(not os.environ.get("SLIPWAY_BIG"), reason="takes a while; SLIPWAY_BIG=1 runs it")
+def test_three_gigabytes(front):
+    image = Image("v1", [content(300, 3000, top=f"layer{n}/") for n in range(10)])
+    watch, _ = watched_install(front, "huge", image, 900)
+    assert watch.over(RESIDENT_MAX, ANONYMOUS_MAX) == ""
 
 
 def test_zstd_with_the_largest_window(front):
