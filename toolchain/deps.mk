@@ -72,7 +72,7 @@ z_fast := crc32 inffast
 z_flags := -DHAVE_UNISTD_H
 
 common_flags = $(LIBC_FLAGS) $(TARGET_FLAGS) -w -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fvisibility=hidden \
-    -ffile-prefix-map=$(SOURCES)=
+    -fstack-protector-strong -ffile-prefix-map=$(SOURCES)=
 
 # library, source file
 define object_rule
