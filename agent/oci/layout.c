@@ -46,7 +46,8 @@ static uint64_t tar_number(const uint8_t *s, size_t len)
     return value;
 }
 
-/* Names are short, so that no header but the first block matters. 1 when found, 0, or an error. */
+/* By hand, since ranges are asked for, and libarchive tells nobody where in the file an entry's bytes lie. Names are short,
+ * so that no header but the first block matters. 1 when found, 0, or an error. */
 static int archive_find(int fd, const char *name, struct file *out, struct err *e)
 {
     uint8_t head[TAR_BLOCK];
