@@ -402,25 +402,47 @@ def test_a_process_dies(device, front, role):
     install(device, front, make_image(f"without-{role}-again"))
 
 
-def test_slot_is_full(front):
+@contextlib.contextmanager
+def small_device(front, size):
+    """A device whose slot B is a filesystem that holds this much, and its slot B."""
     with new_device(front) as device:
         device.fence = ()  # behind which there is no mount of later
         place = device.slot("B")
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", place], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", place], check=True)
         try:
             device.start()
             device.wait(lambda status: True)
             front.lift()
-            image = make_image("full")
-            image.put(front.registry, REPOSITORY, TAG)
-            chain = fail(device, Case("full", None, "space", []))
-            print(chain)
-            assert "layer 1 of 2" in chain and "bin/sh" in chain and str(len(BIG)) in chain
-            subprocess.run(["mount", "-o", "remount,size=8m", place], check=True)
-            install(device, front, make_image("enough"))
+            yield device, place
         finally:
             device.power_cut()
             subprocess.run(["umount", place], check=True)
+
+
+def test_slot_is_full(front):
+    with small_device(front, "size=512k") as (device, place):
+        image = make_image("full")
+        image.put(front.registry, REPOSITORY, TAG)
+        chain = fail(device, Case("full", None, "space", []))
+        print(chain)
+        assert "layer 1 of 2" in chain and "bin/sh" in chain and str(len(BIG)) in chain
+        subprocess.run(["mount", "-o", "remount,size=8m", place], check=True)
+        install(device, front, make_image("enough"))
+
+
+@pytest.mark.parametrize("size, files, words", [
+    ("size=8m", {"zeros": bytes(256 << 20)}, "file of 268435456 bytes, the slot has"),
+    ("nr_inodes=1000", {f"{n // 1000}-{n}": b"" for n in range(60_000)}, "need 1 inode"),
+], ids=["a bomb", "60,000 inodes"])
+def test_more_than_the_slot_has(size, files, words, front):
+    """A layer of a few hundred kilobytes."""
+    with small_device(front, size) as (device, place):
+        image = Image("bomb", [tar_of(files)])
+        assert len(image.layers[0]) < 2 << 20
+        image.put(front.registry, REPOSITORY, TAG)
+        chain = fail(device, Case("bomb", None, "space", []))
+        assert "layer 1 of 1" in chain and words in chain, chain
+        assert not (place / "zeros").exists() or (place / "zeros").stat().st_size == 0
 
 
 def test_credentials(tmp_path):
