@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 import urllib.error
@@ -293,6 +294,29 @@ def test_our_bundles_are_as_cosign_3_writes_them(works, cosign3, keys):
     assert shape(json.loads(cosign3.sign_blob(manifest))) == shape(json.loads(factory.message_bundle(keys["a"], manifest)))
 
 
+class Relay(Server):
+    """Another server before the registry of `works`: with this certificate, and perhaps with the API of referrers, which
+    says `listed` of one digest."""
+
+    def __init__(self, works, folder, certificate="good", digest=None, listed=b""):
+        make_certificates(folder)
+        self.works, self.digest, self.listed = works, digest, listed
+        self.ca = folder / "ca.crt"
+        super().__init__(self.answer, (folder / f"{certificate}.crt", folder / f"{certificate}.key"))
+
+    def answer(self, request):
+        kind, reference = request.path.rsplit("/", 2)[1:]
+        if kind == "referrers" and self.digest:
+            return request.answer(200, self.listed if reference == self.digest else b"", Content_Type=factory.INDEX)
+        try:
+            fields, body = self.works.request(request.method, f"{kind}/{reference}",
+                                              accept=request.headers.get("Accept", "*/*"))
+        except urllib.error.HTTPError as e:
+            return request.answer(e.code)
+        return request.answer(200, body, Content_Type=fields["Content-Type"], length=int(fields["Content-Length"]),
+                              keep=True)
+
+
 def test_api_of_referrers(works, keys, tmp_path):
     """A registry that has it is not asked for the fallback tag."""
     digest = push(works)
@@ -300,26 +324,26 @@ def test_api_of_referrers(works, keys, tmp_path):
         keys["a"], factory.statement(digest, version="1", repository=works.repository)))
     listed = works.get(digest.replace(":", "-"), factory.INDEX)
     works.delete(sha256(listed))
-    make_certificates(tmp_path)
-
-    def answer(request):
-        kind, reference = request.path.rsplit("/", 2)[1:]
-        if kind == "referrers":
-            return request.answer(200, listed if reference == digest else b"", Content_Type=factory.INDEX)
-        try:
-            fields, body = works.request(request.method, f"{kind}/{reference}", accept=request.headers.get("Accept", "*/*"))
-        except urllib.error.HTTPError as e:
-            return request.answer(e.code)
-        return request.answer(200, body, Content_Type=fields["Content-Type"],
-                              length=int(fields["Content-Length"]), keep=True)
-
-    with Server(answer, (tmp_path / "good.crt", tmp_path / "good.key")) as server:
-        server.ca = tmp_path / "ca.crt"
-        with Board(works, [keys["a"]], registry=server) as board:
+    with Relay(works, tmp_path, digest=digest, listed=listed) as relay:
+        with Board(works, [keys["a"]], registry=relay) as board:
             board.installs("v1")
-        assert not [r for r in server.seen if r.path.endswith("/manifests/" + digest.replace(":", "-"))]
+        assert not [r for r in relay.seen if r.path.endswith("/manifests/" + digest.replace(":", "-"))]
     with Board(works, [keys["a"]]) as board:
         board.refuses("unsigned", "nobody signed")
+
+
+def test_expired_certificate(works, keys, tmp_path):
+    """What is signed is installed all the same, and said aloud, unless the configuration wants otherwise."""
+    works.sign(push(works), keys["a"], version=1)
+    with Relay(works, tmp_path, "expired") as relay:
+        with Board(works, [keys["a"]], registry=relay, expired_certificate="refuse") as board:
+            assert "expired; the board's clock says" in board.ask()["update"]["detail"]
+        with Board(works, [keys["a"]], registry=relay, policy="off") as board:
+            assert "expired; the board's clock says" in board.ask()["update"]["detail"]
+        with Board(works, [keys["a"]], registry=relay, update={"poll_interval": 1}) as board:
+            board.installs("v1")
+            status = board.wait(lambda s: "ALARM" in s["update"]["detail"], 20)
+            assert "certificate expired" in status["update"]["detail"] and "renew it" in status["update"]["detail"]
 
 
 def attest(works, cosign, digest, kind):
@@ -682,6 +706,18 @@ def test_min_age_and_max_age(works, keys):
         assert time.monotonic() - began > 3
         board.wait_version("v1", 20)
         board.wait(lambda s: "has not moved" in s["update"]["detail"], 30)
+
+
+def test_min_age_counts_across_a_restart(works, keys):
+    works.sign(push(works, "v1"), keys["a"], version=1)
+    with Board(works, [keys["a"]], update={"poll_interval": 1}, min_age=3600) as board:
+        board.wait(lambda s: "min_age" in s["update"]["detail"], 20)
+        began = time.monotonic()
+        time.sleep(2)
+        restart(board)
+        status = board.wait(lambda s: "min_age" in s["update"]["detail"], 20)
+        seen = int(re.search(r"seen (\d+) s ago", status["update"]["detail"])[1])
+        assert seen >= int(time.monotonic() - began) - 1, "counted anew"
 
 
 def test_off_is_said_aloud(works, keys):
