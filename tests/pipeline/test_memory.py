@@ -231,11 +231,11 @@ def failure_of(device):
 
 @pytest.fixture(name="tight", scope="module")
 def fixture_tight():
-    """Builds the agent with other ceilings, and little patience, in a folder of its own that is kept for the next time."""
-    folder = TOP / "out" / "sim-tight"
-    folder.mkdir(parents=True, exist_ok=True)
-
+    """Builds the agent with other ceilings, and little patience, each in a folder of its own that is kept for the next
+    time: behind the fence, a program that is built anew in its place would be the old one still."""
     def build(**limits):
+        folder = TOP / "out" / "-".join(["sim-tight", *(f"{role}{kib}" for role, kib in limits.items())])
+        folder.mkdir(parents=True, exist_ok=True)
         text = (TOP / "out" / "sim" / ".config").read_text().replace("CONFIG_STALL_S=600", "CONFIG_STALL_S=3")
         for role, kib in limits.items():
             key = f"CONFIG_MEM_{role.upper()}_KB"
