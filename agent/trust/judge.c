@@ -69,6 +69,12 @@ void trust_judge_add(struct trust_judge *j, const struct trust_signed *s)
     vote_count(j, &claim, signers);
 }
 
+/* Of claims that enough keys agree on: the newest version, and rather with a repository than without. */
+static bool says_more(const struct trust_claim *a, const struct trust_claim *b)
+{
+    return a->version > b->version || (a->version == b->version && a->repository[0] && !b->repository[0]);
+}
+
 int trust_judge_end(const struct trust_judge *j, struct trust_claim *out, struct err *e)
 {
     const struct trust_vote *best = NULL;
@@ -81,7 +87,7 @@ int trust_judge_end(const struct trust_judge *j, struct trust_claim *out, struct
         uint32_t signers = (uint32_t)__builtin_popcount(v->keys);
 
         most = signers > most ? signers : most;
-        if (signers >= j->keys->threshold && (!best || v->claim.version > best->claim.version))
+        if (signers >= j->keys->threshold && (!best || says_more(&v->claim, &best->claim)))
             best = v;
     }
     if (best) {
