@@ -195,16 +195,17 @@ static int conf_check(const struct conf *c, const char *path, struct err *e)
     return trust_check(c, path, e);
 }
 
-/* With the file's text in `text`, cut up, and as it was in `whole` where that is not NULL. */
-static int load(struct parser *p, char *text, char *whole)
+/* The file's text is copied to `whole`, where that is not NULL, before it is cut up. */
+static int load(struct parser *p, char *whole)
 {
+    static char text[CONF_FILE_MAX + 1];
     const char *path = p->path;
     struct err *e = p->err;
     ssize_t len;
 
     if (presets_put(p->conf, e))
         return err_prefix(e, "built-in default");
-    len = io_read_file(path, text, CONF_FILE_MAX + 1);
+    len = io_read_file(path, text, sizeof text);
     if (len < 0 && errno == EFBIG)
         return err_set(e, ERR_CONFIG, "%s: larger than %d bytes", path, CONF_FILE_MAX);
     if (len < 0) {
@@ -224,10 +225,9 @@ static int load(struct parser *p, char *text, char *whole)
 
 int conf_load(const char *path, struct conf *out, struct err *e)
 {
-    static char text[CONF_FILE_MAX + 1];
     struct parser p = {.path = path, .conf = out, .err = e};
 
-    return load(&p, text, NULL);
+    return load(&p, NULL);
 }
 
 /* --- showing ------------------------------------------------------------------------------------------------------- */
@@ -271,10 +271,10 @@ static void value_show(const struct parser *p, const char *whole, size_t i, stru
 int conf_show(const char *path, struct conf *out, void (*see)(void *ctx, const struct conf_value *v),
               void *ctx, struct err *e)
 {
-    static char text[CONF_FILE_MAX + 1], whole[CONF_FILE_MAX + 1];
-    static struct conf_value v;
+    char whole[CONF_FILE_MAX + 1]; /* not static: that would count to the ceiling of every role */
+    struct conf_value v;
     struct parser p = {.path = path, .conf = out, .err = e};
-    int rc = load(&p, text, whole);
+    int rc = load(&p, whole);
 
     for (size_t i = 0; rc == 0 && i < conf_key_cnt; i++) {
         memset(&v, 0, sizeof v);

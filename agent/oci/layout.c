@@ -13,7 +13,7 @@
 #include "stream/frame.h"
 
 #define DOCUMENT_MAX ((size_t)CONFIG_OCI_JSON_MAX_KB * 1024)
-#define PIECE_LEN 65536
+#define PIECE_LEN 65536 /* of DOCUMENT_MAX, which is no less */
 #define NAME_MAX_LEN 96
 #define TAR_BLOCK 512u
 
@@ -236,19 +236,18 @@ int layout_resolve(struct layout *l, struct fetch_resolved *out, struct err *e)
     return rc < 0 ? from_source(l, e) : 0;
 }
 
-static int range_send(const struct file *f, uint64_t at, uint64_t end, int fd, struct err *e)
+static int range_send(const struct layout *l, const struct file *f, uint64_t at, uint64_t end, int fd,
+                      struct err *e)
 {
-    static uint8_t piece[PIECE_LEN];
-
     while (at < end) {
-        size_t want = end - at < sizeof piece ? (size_t)(end - at) : sizeof piece;
-        ssize_t n = io_pread_full(f->fd, piece, want, (off_t)(f->at + at));
+        size_t want = end - at < PIECE_LEN ? (size_t)(end - at) : PIECE_LEN;
+        ssize_t n = io_pread_full(f->fd, l->text, want, (off_t)(f->at + at));
 
         if (n < 0)
             return err_errno(e, "read");
         if ((size_t)n != want)
             return err_set(e, ERR_SIZE, "ends after %llu bytes", (unsigned long long)at + (unsigned)n);
-        if (frame_write(fd, FRAME_BODY, piece, (uint32_t)n, e) < 0)
+        if (frame_write(fd, FRAME_BODY, l->text, (uint32_t)n, e) < 0)
             return err_set(e, ERR_PEER, "the reader of the body went away");
         at += (uint64_t)n;
     }
@@ -274,7 +273,7 @@ static int blob_send(const struct layout *l, const struct fetch_request *q, cons
     else if (from > f.len || (q->kind == FETCH_PART && (q->end > f.len || from >= q->end)))
         rc = err_set(e, ERR_STATE, "%s: no such part", name);
     else
-        rc = range_send(&f, from, q->kind == FETCH_PART ? q->end : f.len, fd, e);
+        rc = range_send(l, &f, from, q->kind == FETCH_PART ? q->end : f.len, fd, e);
     file_close(&f);
     return rc;
 }

@@ -19,7 +19,7 @@ struct layout {
     const char *source;
     int dir_fd;     /* of LAYOUT_DIR, and what is below has to stay in reach; else -1 */
     int archive_fd; /* of LAYOUT_ARCHIVE, else -1 */
-    char *text;     /* of a document; as large as one may be */
+    char *text;     /* of a document, as large as one may be, or a piece of a blob */
 };
 
 /* `source` is "oci:/DIR" or "oci-archive:/FILE", and stays the caller's. */

@@ -143,6 +143,8 @@ int slot_place_link(struct slot_tree *s, const char *from, const char *to, struc
 bool slot_is_present(struct slot_tree *s, const char *path);
 
 /* reuse.c */
+/* Takes the memory of the index, which costs nothing until it is used. False when there is none. */
+bool slot_reuse_new(struct reuse *r);
 void slot_reuse_drop(struct slot_tree *s);
 /* Have the content of `place` in `path` without fetching it: 1 when it is there and settled, 0 or an error. */
 int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,

@@ -13,6 +13,7 @@
 #include "slot/priv.h"
 
 #define SIDE_BIT 0x80000000u
+#define TABLE_LEN (CONFIG_SLOT_REUSE_MAX * sizeof(struct known))
 #define TRY_MAX 8 /* places where the same content is looked for */
 
 /* --- the index ----------------------------------------------------------------------------------------------------- */
@@ -36,13 +37,26 @@ static void insert(struct reuse *r, const void *key, size_t len, uint32_t where)
     r->used++;
 }
 
+bool slot_reuse_new(struct reuse *r)
+{
+    void *p = mmap(NULL, TABLE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    r->table = p != MAP_FAILED ? p : NULL;
+    return r->table != NULL;
+}
+
+/* The table is all zeros again, and costs nothing. */
+static void forget_all(struct reuse *r)
+{
+    if (r->used > 0 && madvise(r->table, TABLE_LEN, MADV_DONTNEED) != 0)
+        memset(r->table, 0, TABLE_LEN);
+    r->used = 0;
+}
+
 /* The next record at or after *at that may have the key; begin with *at = UINT32_MAX. False: no more. */
 static bool find(struct reuse *r, const void *key, size_t len, uint32_t *at, uint32_t *where)
 {
     uint64_t hash;
     uint32_t tag = tag_of(key, len, &hash);
-    if (r->table == NULL)
-        return false;
     if (*at == UINT32_MAX)
         *at = (uint32_t)(hash >> 32) % CONFIG_SLOT_REUSE_MAX;
     while (r->table[*at].tag != 0) {
@@ -104,16 +118,9 @@ static void make_index(struct slot_tree *s)
 {
     struct reuse *r = &s->reuse;
     struct err e;
-    void *p = mmap(NULL, CONFIG_SLOT_REUSE_MAX * sizeof *r->table, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     r->indexed = true;
-    if (p == MAP_FAILED)
-        return;
-    r->table = p;
     for (;;) {
         bool again = false;
-        memset(r->table, 0, CONFIG_SLOT_REUSE_MAX * sizeof *r->table);
-        r->used = 0;
         for (int side = 0; side < REUSE_SIDES && !again; side++) {
             if (r->side[side].toc.fd < 0 || index_side(r, (enum reuse_side)side, &e) == 0)
                 continue;
@@ -123,6 +130,7 @@ static void make_index(struct slot_tree *s)
         }
         if (!again)
             return;
+        forget_all(r);
     }
 }
 
@@ -136,9 +144,7 @@ void slot_reuse_drop(struct slot_tree *s)
     if (s->reuse.side[REUSE_ACTIVE].root >= 0)
         close(s->reuse.side[REUSE_ACTIVE].root);
     s->reuse.side[REUSE_ACTIVE].root = s->reuse.side[REUSE_OLD].root = -1;
-    if (s->reuse.table != NULL)
-        munmap(s->reuse.table, CONFIG_SLOT_REUSE_MAX * sizeof *s->reuse.table);
-    s->reuse.table = NULL;
+    forget_all(&s->reuse);
 }
 
 void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *active_toc)

@@ -22,7 +22,7 @@ struct slot_tree *slot_tree_new(void)
     for (int i = 0; i < REUSE_SIDES; i++)
         s->reuse.side[i].toc.fd = s->reuse.side[i].root = -1;
     s->known.toc.fd = -1;
-    if (claims_new(&s->claims, CONFIG_SLOT_ENTRY_MAX))
+    if (slot_reuse_new(&s->reuse) && claims_new(&s->claims, CONFIG_SLOT_ENTRY_MAX))
         return s;
     munmap(s, sizeof *s);
     return NULL;
