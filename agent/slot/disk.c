@@ -1,10 +1,10 @@
 #include "slot/disk.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "slot/pages.h"
 #include "slot/sum.h"
 
 #define PIECE_LEN COMPARE_PIECE
@@ -22,14 +22,8 @@ int slot_disk_begin(struct slot_disk *s, const struct disk_ops *ops, const char 
 /* Start the piece on its way to the medium, and forget the one before, which is there by now. */
 static int send(int fd, uint64_t off, uint64_t len, struct err *e)
 {
-    int rc = sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE);
-    if (rc == 0 && off >= PIECE_LEN) {
-        rc =
-            sync_file_range(fd, (off_t)(off - PIECE_LEN), PIECE_LEN,
-                            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-        posix_fadvise(fd, (off_t)(off - PIECE_LEN), PIECE_LEN, POSIX_FADV_DONTNEED);
-    }
-    return rc != 0 && (errno == EIO || errno == ENOSPC) ? err_errno(e, "write-back") : 0;
+    int rc = pages_push(fd, off, len, e);
+    return rc == 0 && off >= PIECE_LEN ? pages_forget(fd, off - PIECE_LEN, PIECE_LEN, e) : rc;
 }
 
 static int write_all(struct slot_disk *s, uint64_t len, struct content *c, struct err *e)

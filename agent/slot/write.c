@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "slot/pages.h"
 #include "slot/priv.h"
 
 /* A full filesystem has a name of its own, whichever call found out. */
@@ -149,23 +150,6 @@ int slot_remove(struct slot_tree *s, const char *path, bool is_dir, struct err *
  * has to be waited for. */
 #define FORGET_LAG (4 * PIECE_LEN)
 
-/* Only true failures of the medium count: not every filesystem has the call. */
-static int push(int fd, uint64_t off, uint64_t len, unsigned flags, struct err *e)
-{
-    if (IO_RETRY(sync_file_range(fd, (off_t)off, (off_t)len, flags)) == 0 ||
-        (errno != EIO && errno != ENOSPC))
-        return 0;
-    return err_errno(e, "write-back");
-}
-
-static int push_and_forget(int fd, uint64_t off, uint64_t len, struct err *e)
-{
-    int rc = push(fd, off, len,
-                  SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER, e);
-    posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
-    return rc;
-}
-
 static void ring_close(struct ring *r, int half)
 {
     for (int i = 0; i < r->cnt[half]; i++) {
@@ -184,7 +168,7 @@ static int ring_add(struct ring *r, int fd, uint64_t len, struct err *e)
     if (r->cnt[r->filling] < RING_CNT && r->bytes < RING_BYTES)
         return 0;
     for (int i = 0; i < r->cnt[r->filling] && rc == 0; i++)
-        rc = push(r->fd[r->filling][i], 0, 0, SYNC_FILE_RANGE_WRITE, e);
+        rc = pages_push(r->fd[r->filling][i], 0, 0, e);
     r->filling = !r->filling;
     r->bytes = 0;
     ring_close(r, r->filling);
@@ -213,9 +197,9 @@ int slot_fill(struct slot_tree *s, int fd, uint64_t at, uint64_t size, uint64_t 
         n = s->stats.bytes.written - before;
         s->bytes_free -= n < s->bytes_free ? n : s->bytes_free;
         if (size > PIECE_LEN)
-            rc = push(fd, off, PIECE_LEN, SYNC_FILE_RANGE_WRITE, e);
+            rc = pages_push(fd, off, PIECE_LEN, e);
         if (rc == 0 && done >= FORGET_LAG)
-            rc = push_and_forget(fd, off - FORGET_LAG, PIECE_LEN, e);
+            rc = pages_forget(fd, off - FORGET_LAG, PIECE_LEN, e);
         if (rc != 0)
             return rc;
     }
