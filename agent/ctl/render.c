@@ -504,7 +504,7 @@ static void files_line(const cJSON *cost, const char *label, const char *files, 
     int64_t cnt = number(member(cost, "files"), files);
 
     if (cnt > 0)
-        line(out, label, "%lld files, %s: %s", (long long)cnt,
+        line(out, label, "%lld file%s, %s: %s", (long long)cnt, cnt == 1 ? "" : "s",
              size_words(number(member(cost, "content_bytes"), bytes)).s, what);
 }
 
@@ -514,9 +514,10 @@ static void cost_plan_lines(const cJSON *cost, FILE *out)
     const cJSON *layers = member(cost, "layers");
     int64_t whole = number(layers, "streamed"), chunks = number(member(cost, "content_bytes"), "chunks");
     int64_t seconds = number(download, "seconds"), write = number(cost, "write_bytes");
+    int64_t requests = number(download, "requests");
 
-    line(out, "download", "%s%s in %lld requests%s%s", whole > 0 ? "at most " : "",
-         size_words(number(download, "bytes")).s, (long long)number(download, "requests"),
+    line(out, "download", "%s%s in %lld request%s%s%s", whole > 0 ? "at most " : "",
+         size_words(number(download, "bytes")).s, (long long)requests, requests == 1 ? "" : "s",
          seconds >= 0 ? "; at the last one's pace " : "", seconds >= 0 ? duration(seconds).s : "");
     if (write >= 0)
         line(out, "write", "at most %s", size_words(write).s);
