@@ -15,9 +15,10 @@ import pytest
 
 from chunked import Chunked
 from device import SimDevice
-from layouts import CODECS
+from layouts import CODECS, Layout
 from test_chunked import (BIG, REFERENCE, Push, app, blob_bytes, fixture_front, fixture_small,  # noqa: F401
                           new_device, toc_len, update)
+from test_trust import Board, fixture_keys, fixture_works, push, root  # noqa: F401
 
 SCHEMAS = pathlib.Path(__file__).resolve().parents[2] / "agent" / "ctl"
 
@@ -190,3 +191,56 @@ def test_no_plan(front, small, tmp_path):
         push = Push(tmp_path, front, [small], Chunked(lie=lambda toc: toc.update(version=2)).codec)
         assert "version" in plan(device, 1)["error"], push
         assert device.status()["last_failure"] is None, "a plan is no failed update"
+
+
+# --- who may say what it installs --------------------------------------------------------------------------------------
+
+
+def test_unsigned_and_older(works, keys):
+    with Board(works, [keys["a"]]) as board:
+        push(works, "v1")
+        assert "nobody signed" in plan(board, 1)["error"]
+        works.sign(push(works, "v2"), keys["a"], version=2)
+        assert plan(board)["version"] == "v2"
+        board.installs("v2")
+        works.sign(push(works, "v3"), keys["a"], version=1)
+        assert "older than 2" in plan(board, 1)["error"]
+        assert board.status()["last_failure"] is None
+
+
+def test_brake(works, keys):
+    works.sign(push(works, "v1"), keys["a"], version=1)
+    works.notice("stable.brake", f"slipway brake\nrepository {works.repository}\nreason it burns\n", keys["a"])
+    with Board(works, [keys["a"]]) as board:
+        said = plan(board)
+        assert said["waiting"] == "signature: the fleet's brake is on: it burns" and said["cost"] is None
+
+
+def test_min_age(works, keys):
+    works.sign(push(works, "v1"), keys["a"], version=1)
+    with Board(works, [keys["a"]], min_age=3600) as board:
+        board.agentctl("plan")  # any poll notes when it first saw a digest
+        said = plan(board)
+        assert "to be installed after 3600 s (min_age)" in said["waiting"] and said["cost"]["layers"]["all"] == 1
+
+
+def test_a_newer_root_is_used_but_not_kept(works, keys):
+    works.sign(push(works, "v1"), keys["b"], version=1)
+    works.notice("slipway-root", root(1, keys["b"]), keys["a"])
+    with Board(works, [keys["a"]]) as board:
+        assert plan(board)["version"] == "v1", "signed by the key that the root brings"
+        assert not list((board.dir / "state").glob("root*"))
+        board.installs("v1")
+        assert list((board.dir / "state").glob("root*")), "the install keeps it"
+
+
+def test_a_failed_trial(front, small, tmp_path):
+    """The board fell back: the plan says that it will not try by itself, and what a try would take."""
+    layout = Layout(tmp_path / "layout", [small], CODECS["gzip"], {"Entrypoint": ["/no/such/program"]})
+    front.registry.upload(layout.source, REFERENCE)
+    with new_device(front, tmp_path / "device") as device:
+        device.agentctl("update")
+        device.wait_fallback(60)
+        said = plan(device)
+        assert "failed its trial here" in said["waiting"] and said["slot"] == "B"
+        assert said["cost"]["layers"] == {"all": 1, "streamed": 0, "local": 1}
