@@ -5,6 +5,7 @@ import hashlib
 import random
 import re
 import subprocess
+import threading
 import time
 
 from device import SimDevice, slot
@@ -257,26 +258,43 @@ def struck(device, front, number, strike):
     assert {name: seen[1] for name, seen in content(device, booted).items() if name.startswith("bin/")} == want
 
 
+def other_state(status):
+    """Of the slot that does not run."""
+    return slot(status, "AB".replace(status["booted"], "")).get("state")
+
+
+def stop_in_the_layer(front, request, gate):
+    status, body, fields = front.fetch(request)
+    if len(body) < 100_000:
+        request.answer(status, body, **fields)
+    else:
+        request.halt(body, len(body) // 2, gate, status, **fields)
+
+
 def test_killed_anywhere(front):
-    """At moments spread at random over a whole install."""
+    """At moments spread at random over a whole install, and every third time for certain in the midst of a layer."""
     chance = random.Random("kills")
     with new_device(front, "killed") as device:
         start = time.monotonic()
         trial(device, front, "killed", "v0", files=version_files(0))
         length = time.monotonic() - start
-        halves = 0
 
-        def strike():
-            nonlocal halves
+        def strike_at_random():
             device.order("update")
             time.sleep(chance.random() * length)
-            status = device.status()
-            halves += status is not None and slot(status, "AB".replace(status["booted"], "")).get("state") == "writing"
             device.power_cut()
 
+        def strike_in_the_layer():
+            gate = threading.Event()
+            front.fault = lambda request: "/blobs/" not in request.path or stop_in_the_layer(front, request, gate)
+            device.order("update")
+            device.wait(lambda s: other_state(s) == "writing", 20, "a slot that is being written")
+            device.power_cut()
+            gate.set()
+            front.lift()
+
         for number in range(1, KILLS + 1):
-            struck(device, front, number, strike)
-        assert halves > 0, "no kill hit a half-written slot"
+            struck(device, front, number, strike_in_the_layer if number % 3 == 0 else strike_at_random)
 
 
 def test_cut_at_operations(front):
