@@ -1,5 +1,4 @@
 """`agentctl update oci:DIR` and `oci-archive:FILE`: an image layout in place of the registry, under the same rules."""
-import hashlib
 import json
 import pathlib
 import subprocess
@@ -9,11 +8,10 @@ import pytest
 
 from chunked import Chunked
 from device import slot
-from factory import Factory, Key
 from layouts import CODECS, Layout
 from test_chunked import Push, app, fixture_front, fixture_small, layer_of, new_device  # noqa: F401
 from test_plan import fits
-from test_trust import Board, fixture_cosign, push  # noqa: F401
+from test_trust import Board, fixture_cosign, fixture_keys, fixture_works, push  # noqa: F401
 
 
 def copy(registry, reference, destination):
@@ -73,17 +71,6 @@ def test_directory_and_archive(front, small, tmp_path):
         assert not front.seen
         device.agentctl("update")
         assert "503" in device.wait(lambda s: s["update"]["detail"], 60)["update"]["detail"], "then the registry again"
-
-
-@pytest.fixture(name="keys", scope="module")
-def fixture_keys(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("keys")
-    return {name: Key(folder, name) for name in "ab"}
-
-
-@pytest.fixture(name="works")
-def fixture_works(registry, request):
-    return Factory(registry, "fleet/" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12])
 
 
 def test_the_same_trust(works, keys, tmp_path):
