@@ -220,8 +220,7 @@ static int content_refused(struct content *c, const struct frame *head, struct e
 static int lent_read(struct content *c, const struct frame *head, struct err *e)
 {
     struct lent lent;
-    int rc = c->pipe->blocks ? entry_pipe_fixed(c->pipe, head, &lent, sizeof lent, e)
-                             : content_refused(c, head, e);
+    int rc = entry_pipe_fixed(c->pipe, head, &lent, sizeof lent, e);
 
     if (rc)
         return rc;
@@ -245,7 +244,7 @@ static int content_next(struct content *c, struct err *e)
         return rc;
     c->lent = NULL;
     c->in_frame = head.len;
-    if (head.type == FRAME_LENT)
+    if (head.type == FRAME_LENT && c->pipe->blocks)
         rc = lent_read(c, &head, e);
     else if (head.type != FRAME_DATA)
         rc = content_refused(c, &head, e);
