@@ -9,15 +9,11 @@
 #include <cmocka.h>
 
 #include "ctl/json.h"
-#include "ctl/line.h"
 #include "ctl/render.h"
 #include "ctl/status.h"
-
-#define FILL(array, c) (memset((array), (c), sizeof(array) - 1), (array)[sizeof(array) - 1] = '\0')
+#include "ctl_page.h"
 
 static struct status s;
-static char json[CTL_RESPONSE_MAX];
-static char page[16384];
 
 static void typical(void)
 {
@@ -116,37 +112,9 @@ static cJSON *parsed(void)
 static void render(void (*how)(const cJSON *o, FILE *out))
 {
     cJSON *o = parsed();
-    FILE *out;
 
-    memset(page, 0, sizeof page);
-    out = fmemopen(page, sizeof page - 1, "w");
-    how(o, out);
-    fclose(out);
+    page_draw(how, o);
     cJSON_Delete(o);
-}
-
-/* The longest line and the number of lines; nothing but printable ASCII. */
-static void assert_fits(size_t columns, int lines)
-{
-    int cnt = 0;
-
-    for (const char *at = page; *at; cnt++) {
-        size_t len = strcspn(at, "\n");
-
-        if (len > columns)
-            fail_msg("line of %zu columns: %.*s", len, (int)len, at);
-        for (size_t i = 0; i < len; i++)
-            assert_in_range((unsigned char)at[i], 0x20, 0x7e);
-        at += len + 1;
-    }
-    if (cnt > lines)
-        fail_msg("%d lines:\n%s", cnt, page);
-}
-
-static void assert_says(const char *words)
-{
-    if (!strstr(page, words))
-        fail_msg("does not say \"%s\":\n%s", words, page);
 }
 
 static const cJSON *get(const cJSON *o, const char *a, const char *b)
