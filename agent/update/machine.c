@@ -8,13 +8,13 @@
 #include "oci/layout.h"
 #include "update/activate.h"
 #include "update/booted.h"
+#include "update/install.h"
 #include "update/keep.h"
 #include "update/machine_plan.h"
 #include "update/patience.h"
 
 #define RESTART_MS 200
 #define RESTART_AGAIN_MS 60000
-#define PACE_BYTES_MIN (1u << 20) /* less says nothing of how fast more would come */
 
 _Static_assert(WORKER_ROLE_CNT <= STATE_ROLE_MAX, "the peaks of all roles can be kept");
 
@@ -54,62 +54,6 @@ static enum machine_state act_plan(struct machine *m)
 {
     plan_start(m);
     return act_poll(m);
-}
-
-/* --- installing --------------------------------------------------------------------------------------------------- */
-
-static enum machine_state act_install_failed(struct machine *m)
-{
-    bool wrote = m->progress.slot.written > 0;
-
-    keep_wear(m);
-    if (m->cause.code == ERR_HELD) {
-        m->waiting = m->cause;
-        log_info("waiting: %s", m->cause.text);
-        patience_failed(m);
-        return MACHINE_IDLE;
-    }
-    if (keep_knows_failure(m) && !wrote) {
-        log_warning("install: as before: %s", m->cause.text);
-    } else {
-        keep_failure(m, "install", slot_other(m->booted), &m->tag.digest);
-        keep_state(m);
-    }
-    patience_retry(m);
-    patience_failed(m);
-    return MACHINE_IDLE;
-}
-
-static enum machine_state install_begin(struct machine *m)
-{
-    struct stage_job job = {.slot = slot_other(m->booted),
-                            .digest = m->tag.digest,
-                            .media = m->tag.media,
-                            .floor = m->older ? 0 : m->store.trust.floor};
-
-    m->asked = m->older = false;
-    memset(&m->progress, 0, sizeof m->progress);
-    if (worker_deploy(&m->worker, &job, m->conf->trust.required, &m->cause) < 0)
-        return act_install_failed(m);
-    return MACHINE_INSTALLING;
-}
-
-/* stage found nothing to refuse, and wants to write. Until here the other slot was left as it was. */
-static int slot_mark(struct machine *m, struct err *e)
-{
-    enum slot_id slot = slot_other(m->booted);
-    struct slot_record *s = &m->store.slots[slot];
-    int rc = activate_disarm(&board, slot, e);
-
-    if (rc < 0)
-        return rc;
-    memset(s, 0, sizeof *s);
-    s->condition = SLOT_WRITING;
-    s->tag = m->tag.digest;
-    rc = state_slot_save(&m->store, slot, e);
-    if (rc == 0)
-        log_info("installing into slot %c", 'A' + (int)slot);
-    return rc;
 }
 
 static enum machine_state act_plan_ended(struct machine *m)
@@ -152,58 +96,13 @@ static enum machine_state act_resolved(struct machine *m)
     return MACHINE_IDLE;
 }
 
-/* The app's end comes as an event, perhaps before app_stop() returns. */
-static enum machine_state reboot_begin(struct machine *m)
+enum machine_state machine_reboot(struct machine *m)
 {
     loop_timer_clear(m->loop, &m->poll_timer);
     loop_timer_clear(m->loop, &m->health_timer);
     m->state = MACHINE_REBOOTING;
     app_stop(&m->app);
     return m->state;
-}
-
-/* A store that failed may have changed the boot record all the same. When that can't be undone either, the trial stays
- * pending: whichever slot starts next, it is not taken for confirmed. */
-static void arm_undo(struct machine *m, enum slot_id slot)
-{
-    struct err e;
-
-    if (activate_disarm(&board, slot, &e) == 0)
-        m->store.state.trial_slot = 0;
-    else
-        log_error("%s", e.text);
-}
-
-/* The slot holds the image and was read back. Order matters: first remember, then arm, so that a cut between the two
- * finds a verified slot and only has to arm it again. */
-static enum machine_state act_installed(struct machine *m)
-{
-    enum slot_id slot = slot_other(m->booted);
-    struct slot_record *s = &m->store.slots[slot];
-    const struct stage_done *d = m->installed;
-
-    s->condition = SLOT_GOOD;
-    s->manifest = d->manifest;
-    memcpy(s->version, d->version, sizeof s->version);
-    s->installed_s = board.clock->wall_s();
-    s->app = d->app;
-    s->app_cnt = d->app.arg_cnt > 0;
-    if (!m->worker.source[0] && d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
-        m->store.state.fetch_bytes_s = d->bytes_fetched * 1000 / d->fetch_ms;
-    keep_wear(m);
-    memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
-    m->store.state.trial_slot = 1 + (uint32_t)slot;
-    m->store.trust.slot_version[slot] = d->trust_version;
-    patience_time_raise(m, d->signed_s);
-    if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_trust_save(&m->store, &m->cause) < 0 ||
-        state_save(&m->store, &m->cause) < 0 ||
-        activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
-        arm_undo(m, slot);
-        return act_install_failed(m);
-    }
-    log_info("slot %c is verified and armed: %s", 'A' + (int)slot, s->version);
-    keep_event(m, "installed", slot);
-    return reboot_begin(m);
 }
 
 static void restart_due(void *ctx)
@@ -262,7 +161,7 @@ static enum machine_state roll_back(struct machine *m, const char *event)
 {
     if (booted_give_up(m, event, m->booted, &m->cause) < 0)
         log_error("roll back: %s", m->cause.text);
-    return reboot_begin(m);
+    return machine_reboot(m);
 }
 
 static enum machine_state act_trial_failed(struct machine *m)
@@ -294,7 +193,7 @@ static enum machine_state act_healthy(struct machine *m)
     if (!m->unconfirmed)
         return MACHINE_IDLE;
     m->unconfirmed = false;
-    return booted_settle(m) ? reboot_begin(m) : MACHINE_IDLE;
+    return booted_settle(m) ? machine_reboot(m) : MACHINE_IDLE;
 }
 
 static enum machine_state act_healthy_later(struct machine *m)
@@ -337,8 +236,8 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
         },
     [MACHINE_INSTALLING] =
         {
-            [EVENT_INSTALLED] = act_installed,
-            [EVENT_WORKER_FAILED] = act_install_failed,
+            [EVENT_INSTALLED] = install_done,
+            [EVENT_WORKER_FAILED] = install_failed,
             [EVENT_HEALTHY] = act_healthy_later,
             [EVENT_UNHEALTHY] = act_app_failed,
             [EVENT_APP_STOPPED] = act_none,
@@ -385,7 +284,7 @@ static void on_progress(void *ctx, const struct stage_progress *p)
 
 static int on_ready(void *ctx, struct err *e)
 {
-    return slot_mark(ctx, e);
+    return install_mark(ctx, e);
 }
 
 static void on_resolved(void *ctx, const struct fetch_resolved *r)

@@ -117,6 +117,8 @@ int machine_look(struct machine *m, const char *source, struct err *e);
 void machine_plan(const struct machine *m, struct plan *out);
 void machine_status(struct machine *m, struct status *out);
 const char *machine_state_name(enum machine_state s);
+/* Stop the app and restart the board; part of the machine. The app's end comes as an event, perhaps before this returns. */
+enum machine_state machine_reboot(struct machine *m);
 /* A child of agentd ended. */
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib);
 /* End the worker and the app; the loop is stopped when both are gone. */

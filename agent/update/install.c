@@ -1,0 +1,107 @@
+#include "update/install.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "update/activate.h"
+#include "update/keep.h"
+#include "update/patience.h"
+
+#define PACE_BYTES_MIN (1u << 20) /* less says nothing of how fast more would come */
+
+enum machine_state install_failed(struct machine *m)
+{
+    bool wrote = m->progress.slot.written > 0;
+
+    keep_wear(m);
+    if (m->cause.code == ERR_HELD) {
+        m->waiting = m->cause;
+        log_info("waiting: %s", m->cause.text);
+        patience_failed(m);
+        return MACHINE_IDLE;
+    }
+    if (keep_knows_failure(m) && !wrote) {
+        log_warning("install: as before: %s", m->cause.text);
+    } else {
+        keep_failure(m, "install", slot_other(m->booted), &m->tag.digest);
+        keep_state(m);
+    }
+    patience_retry(m);
+    patience_failed(m);
+    return MACHINE_IDLE;
+}
+
+enum machine_state install_begin(struct machine *m)
+{
+    struct stage_job job = {.slot = slot_other(m->booted),
+                            .digest = m->tag.digest,
+                            .media = m->tag.media,
+                            .floor = m->older ? 0 : m->store.trust.floor};
+
+    m->asked = m->older = false;
+    memset(&m->progress, 0, sizeof m->progress);
+    if (worker_deploy(&m->worker, &job, m->conf->trust.required, &m->cause) < 0)
+        return install_failed(m);
+    return MACHINE_INSTALLING;
+}
+
+int install_mark(struct machine *m, struct err *e)
+{
+    enum slot_id slot = slot_other(m->booted);
+    struct slot_record *s = &m->store.slots[slot];
+    int rc = activate_disarm(&board, slot, e);
+
+    if (rc < 0)
+        return rc;
+    memset(s, 0, sizeof *s);
+    s->condition = SLOT_WRITING;
+    s->tag = m->tag.digest;
+    rc = state_slot_save(&m->store, slot, e);
+    if (rc == 0)
+        log_info("installing into slot %c", 'A' + (int)slot);
+    return rc;
+}
+
+/* A store that failed may have changed the boot record all the same. When that can't be undone either, the trial stays
+ * pending: whichever slot starts next, it is not taken for confirmed. */
+static void arm_undo(struct machine *m, enum slot_id slot)
+{
+    struct err e;
+
+    if (activate_disarm(&board, slot, &e) == 0)
+        m->store.state.trial_slot = 0;
+    else
+        log_error("%s", e.text);
+}
+
+/* The slot holds the image and was read back. Order matters: first remember, then arm, so that a cut between the two
+ * finds a verified slot and only has to arm it again. */
+enum machine_state install_done(struct machine *m)
+{
+    enum slot_id slot = slot_other(m->booted);
+    struct slot_record *s = &m->store.slots[slot];
+    const struct stage_done *d = m->installed;
+
+    s->condition = SLOT_GOOD;
+    s->manifest = d->manifest;
+    memcpy(s->version, d->version, sizeof s->version);
+    s->installed_s = board.clock->wall_s();
+    s->app = d->app;
+    s->app_cnt = d->app.arg_cnt > 0;
+    if (!m->worker.source[0] && d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
+        m->store.state.fetch_bytes_s = d->bytes_fetched * 1000 / d->fetch_ms;
+    keep_wear(m);
+    memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
+    m->store.state.trial_slot = 1 + (uint32_t)slot;
+    m->store.trust.slot_version[slot] = d->trust_version;
+    patience_time_raise(m, d->signed_s);
+    if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_trust_save(&m->store, &m->cause) < 0 ||
+        state_save(&m->store, &m->cause) < 0 ||
+        activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
+        arm_undo(m, slot);
+        return install_failed(m);
+    }
+    log_info("slot %c is verified and armed: %s", 'A' + (int)slot, s->version);
+    keep_event(m, "installed", slot);
+    return machine_reboot(m);
+}
