@@ -17,8 +17,7 @@
 struct arguments {
     const char *conf;
     struct stage_job job;
-    int64_t time_floor_s;
-    const char *source; /* NULL: the registry */
+    struct fetch_setup fetch;
 };
 
 static int usage(void)
@@ -35,8 +34,12 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
 {
     int opt;
 
-    *out = (struct arguments){.conf = CONF_DEFAULT};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:l")) != -1) {
+    *out = (struct arguments){.conf = CONF_DEFAULT,
+                              .fetch = {.secret = board.secret,
+                                        .req_fd = FETCH_FD_REQUEST,
+                                        .body_fd = FETCH_FD_BODY,
+                                        .meter_fd = FETCH_FD_METER}};
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:l")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
@@ -52,13 +55,19 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             out->job.media = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 't':
-            out->time_floor_s = strtoll(optarg, NULL, 10);
+            out->fetch.time_floor_s = strtoll(optarg, NULL, 10);
             break;
         case 'f':
             out->job.floor = strtoull(optarg, NULL, 10);
             break;
         case 'o':
-            out->source = optarg;
+            out->fetch.source = optarg;
+            break;
+        case 'b':
+            out->fetch.bytes = strtoull(optarg, NULL, 10);
+            break;
+        case 'u':
+            out->fetch.time_s = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'l':
             out->job.look = true;
@@ -95,7 +104,7 @@ static int role_run(const char *role, int argc, char **argv)
         return 1;
     }
     if (strcmp(role, "fetch") == 0)
-        return fetch_main(&conf, board.secret, a.time_floor_s, a.source, FETCH_FD_REQUEST, FETCH_FD_BODY);
+        return fetch_main(&conf, &a.fetch);
     if (strcmp(role, "stage") == 0)
         return stage_main(&conf, &a.job);
     if (strcmp(role, "decode") == 0)

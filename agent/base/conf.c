@@ -28,6 +28,9 @@ const struct conf_key conf_keys[] = {
     {"update", "tries", STR(CONFIG_TRIAL_TRIES), KIND_NUMBER, AT(update.tries), 1, 9},
     {"update", "automatic", "yes", KIND_YES_NO, AT(update.automatic), 0, 0},
     {"update", "full_verification", "no", KIND_YES_NO, AT(update.full_verification), 0, 0},
+    {"update", "rate_limit", NULL, KIND_SIZE, AT(update.rate_kib_s), 16, 1u << 30},
+    {"update", "daily_budget", NULL, KIND_SIZE, AT(update.budget_kib), 64, 1u << 30},
+    {"update", "download_window", NULL, KIND_WINDOWS, AT(update.windows), 0, 0},
     {"trust", "policy", "required", KIND_POLICY, AT(trust.required), 0, 0},
     {"trust", "keys", NULL, KIND_KEYS, AT(trust.keys), 0, 0},
     {"trust", "threshold", "1", KIND_NUMBER, AT(trust.threshold), 1, CONF_KEY_MAX},
@@ -234,6 +237,29 @@ static int number_put(const struct conf_key *k, uint32_t *out, const char *value
                    unit_cnt > 1 ? " seconds, as in 90, 90s, 5m, 2h" : "", value);
 }
 
+int conf_size_put(const char *name, uint32_t min_kib, uint32_t max_kib, uint32_t *out_kib, const char *value,
+                  struct err *e)
+{
+    static const char units[] = "kKmMgG";
+    bool mega = min_kib % 1024 == 0;
+    uint32_t number = 0;
+    size_t n = digits_read(value, &number);
+    const char *unit = n && value[n] && !value[n + 1] ? strchr(units, value[n]) : NULL;
+    uint64_t kib = unit ? (uint64_t)number << 10 * ((unit - units) / 2) : 0;
+
+    if (kib < min_kib || kib > max_kib)
+        return err_set(e, ERR_CONFIG, "%s must be %u%c or more, as in 512K, 64M, 1G; got \"%.80s\"", name,
+                       mega ? min_kib / 1024 : min_kib, mega ? 'M' : 'K', value);
+    *out_kib = (uint32_t)kib;
+    return 0;
+}
+
+/* Empty: none. */
+static int windows_put(struct window *out, char *value, struct err *e)
+{
+    return *value ? window_list_parse(value, out, CONF_WINDOW_MAX, e) : 0;
+}
+
 static int bool_put(const struct conf_key *k, bool *out, const char *off, const char *on, const char *value,
                     struct err *e)
 {
@@ -334,6 +360,10 @@ int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct
     case KIND_SECONDS:
     case KIND_NUMBER:
         return number_put(k, at, value, e);
+    case KIND_SIZE:
+        return *value ? conf_size_put(k->name, k->min, k->max, at, value, e) : 0;
+    case KIND_WINDOWS:
+        return windows_put(at, value, e);
     case KIND_YES_NO:
         return bool_put(k, at, "no", "yes", value, e);
     case KIND_SLOTS:

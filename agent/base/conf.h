@@ -11,12 +11,14 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/window.h"
 
 #define CONF_DEFAULT "/etc/slipway/agent.conf"
 #define CONF_PATH_MAX 192
 #define CONF_HOST_MAX 128
 #define CONF_MIRROR_MAX 4
 #define CONF_KEY_MAX 8
+#define CONF_WINDOW_MAX 4
 
 /* [registry] */
 struct conf_registry {
@@ -40,6 +42,9 @@ struct conf_update {
     uint32_t tries;           /* starts a new version gets, 1..9 */
     bool automatic;           /* false: a new version is announced, `agentctl update` installs it */
     bool full_verification;   /* true: every layer is fetched whole and its diff_id checked */
+    uint32_t rate_kib_s;      /* of what is downloaded; 0: as fast as it comes */
+    uint32_t budget_kib;      /* to be downloaded in a day; 0: no limit */
+    struct window windows[CONF_WINDOW_MAX]; /* when updates are downloaded; none: always */
 };
 
 /* [trust]: who may say what this device runs (agent/trust). */

@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/conf_key.h"
 #include "base/path.h"
+
+#define SIZE_MIN_KB 1024u
+#define SIZE_MAX_KB (1u << 30)
 
 /* --- parts --------------------------------------------------------------------------------------------------------- */
 
@@ -92,32 +96,14 @@ static int restart_put(struct conf_app *a, char *value, struct err *e)
 
 /* --- numbers ------------------------------------------------------------------------------------------------------- */
 
-/* As Docker writes sizes: 64m, 512K, 1G; at least 1 MB. */
-static int size_put(const char *key, uint32_t *out_kb, const char *value, struct err *e)
-{
-    static const char units[] = "kKmMgG";
-    const char *end, *unit;
-    uint32_t number;
-    uint64_t kb;
-
-    if (number_read(value, &number, &end) && *end && !end[1] && (unit = strchr(units, *end))) {
-        kb = (uint64_t)number << 10 * ((unit - units) / 2);
-        if (kb >= 1024 && kb <= 1u << 30) {
-            *out_kb = (uint32_t)kb;
-            return 0;
-        }
-    }
-    return err_set(e, ERR_CONFIG, "%s must be 1M or more, as in 512K, 64M, 1G; got \"%.80s\"", key, value);
-}
-
 static int memory_put(struct conf_app *a, char *value, struct err *e)
 {
-    return size_put("memory", &a->memory_kb, value, e);
+    return conf_size_put("memory", SIZE_MIN_KB, SIZE_MAX_KB, &a->memory_kb, value, e);
 }
 
 static int tmpfs_put(struct conf_app *a, char *value, struct err *e)
 {
-    return size_put("tmpfs", &a->tmpfs_kb, value, e);
+    return conf_size_put("tmpfs", SIZE_MIN_KB, SIZE_MAX_KB, &a->tmpfs_kb, value, e);
 }
 
 /* Processors and hundredths of one: 0.25, 2, 1.5. */

@@ -13,6 +13,8 @@ enum conf_kind {
     KIND_PROXY,      /* the same, http://host[:port] */
     KIND_SECONDS,    /* uint32_t, min..max; "90", "90s", "5m", "2h" */
     KIND_NUMBER,     /* uint32_t, min..max */
+    KIND_SIZE,       /* uint32_t of KiB, min..max; "64K", "20M", "1G", or "" for 0 */
+    KIND_WINDOWS,    /* struct window[CONF_WINDOW_MAX] */
     KIND_YES_NO,     /* bool */
     KIND_SLOTS,      /* bool disk */
     KIND_APP,        /* a part of struct conf_app (base/conf_app.h) */
@@ -41,6 +43,10 @@ extern const size_t conf_key_cnt;
 /* Put a value, which is cut up, into its place. An error says what was wanted. */
 int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct err *e);
 int conf_text_put(char *out, size_t cap, const char *value, const char *what, struct err *e);
+
+/* As Docker writes sizes: 64m, 512K, 1G. */
+int conf_size_put(const char *name, uint32_t min_kib, uint32_t max_kib, uint32_t *out_kib, const char *value,
+                  struct err *e);
 
 bool conf_is_space(char c);
 /* Cut white space off both ends, in place. */

@@ -54,6 +54,8 @@ static void update_add(struct json *j, cJSON *to, const struct status *s)
     json_put_integer(j, update, "percent", s->percent);
     integer_or_null(j, update, "last_poll_s", s->last_poll_s, 0);
     integer_or_null(j, update, "next_poll_in_s", s->next_poll_in_s, -1);
+    integer_or_null(j, update, "waits_until_s", s->waits_until_s, 0);
+    json_put_integer(j, update, "today_bytes", (int64_t)s->today_bytes);
 }
 
 static void slots_add(struct json *j, cJSON *to, const struct status *s)

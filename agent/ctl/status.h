@@ -48,7 +48,9 @@ struct status {
     uint32_t percent;               /* while installing */
     int64_t last_poll_s;            /* wall time; 0: not yet */
     int64_t next_poll_in_s;         /* -1: none planned */
-    struct digest tag_digest;       /* zero: not known yet */
+    int64_t waits_until_s;    /* wall time at which a version that waits goes on; 0: not known, or none */
+    uint64_t today_bytes;     /* downloaded since midnight, polls and all */
+    struct digest tag_digest; /* zero: not known yet */
 
     enum slot_id booted;
     struct status_slot slots[SLOT_CNT];

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/sandbox.h"
+#include "base/shared.h"
 #include "oci/layout.h"
 #include "oci/registry.h"
 #include "stream/frame.h"
@@ -23,18 +24,22 @@ static int offline_start(const struct conf *conf, const char *source, struct err
     return rc < 0 ? rc : sandbox_enter(SANDBOX_FETCH, conf->agent.worker_uid, e);
 }
 
-static int fetch_start(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s,
-                       int req_fd, struct err *e)
+static int fetch_start(const struct conf *conf, const struct fetch_setup *setup, struct err *e)
 {
-    int rc;
+    const struct traffic_bounds bounds = {conf->update.rate_kib_s, setup->bytes, setup->time_s};
+    uint32_t *meter = shared_map(setup->meter_fd, FETCH_METER_LEN, true, e);
+    int rc = meter ? 0 : e->code;
 
     registry.conf = &conf->registry;
-    registry.watch_fd = req_fd;
-    registry.time.floor_s = time_floor_s;
+    registry.watch_fd = setup->req_fd;
+    registry.time.floor_s = setup->time_floor_s;
     registry.time.expired_is_ok = conf->trust.required && conf->trust.expired_is_ok;
-    rc = auth_load(&conf->registry, secret, &registry.auth, e);
     if (!rc)
-        rc = http_open(&conf->registry, secret, &registry.time, &registry.http, e);
+        rc = auth_load(&conf->registry, setup->secret, &registry.auth, e);
+    if (!rc)
+        rc = http_open(&conf->registry, setup->secret, &registry.time, &registry.http, e);
+    if (!rc)
+        http_bind(registry.http, &bounds, meter);
     if (!rc)
         rc = sandbox_enter(SANDBOX_FETCH, conf->agent.worker_uid, e);
     return rc ? err_prefix(e, "fetch") : 0;
@@ -108,17 +113,16 @@ static int request_read(int req_fd, struct fetch_request *q, struct err *e)
 }
 
 /* A fault at the start is the answer to every request, so that it reaches a person. */
-int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s,
-               const char *source, int req_fd, int body_fd)
+int fetch_main(const struct conf *conf, const struct fetch_setup *setup)
 {
+    const int req_fd = setup->req_fd, body_fd = setup->body_fd;
     struct err start, e;
     struct fetch_request q;
     int started;
 
     log_role("fetch");
     signal(SIGPIPE, SIG_IGN);
-    started = source ? offline_start(conf, source, &start)
-                     : fetch_start(conf, secret, time_floor_s, req_fd, &start);
+    started = setup->source ? offline_start(conf, setup->source, &start) : fetch_start(conf, setup, &start);
     while (request_read(req_fd, &q, &e) == 0) {
         int rc = started ? started : serve(&q, body_fd, &e);
 

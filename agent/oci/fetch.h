@@ -46,7 +46,7 @@ struct fetch_request {
 struct fetch_resolved {
     struct digest digest;
     uint32_t media;    /* enum oci_media */
-    uint64_t wire;     /* bytes sent and received, HTTP head and body (not TLS) */
+    uint64_t wire;     /* bytes sent and received (oci/traffic.h) */
     int64_t expired_s; /* when the certificate expired that was taken nevertheless; 0: it had not */
 };
 
@@ -56,10 +56,21 @@ struct fetch_end {
     uint64_t wire;
 };
 
-/* Role main: serve requests from req_fd on body_fd until req_fd ends, out of registries, or where `source` is not NULL out
- * of an image layout (oci/layout.h). It is not earlier than time_floor_s. Returns the exit code. Reads the files that
+/* What agentd shares with fetch: see traffic_bind(). */
+#define FETCH_METER_LEN sizeof(uint32_t)
+
+struct fetch_setup {
+    const struct secret_ops *secret;
+    const char *source;   /* an image layout to be served (oci/layout.h); NULL: registries */
+    int64_t time_floor_s; /* it is not earlier than this */
+    uint64_t bytes;       /* of struct traffic_bounds */
+    uint32_t time_s;
+    int req_fd, body_fd;
+    int meter_fd; /* shared memory of FETCH_METER_LEN */
+};
+
+/* Role main: serve requests from req_fd on body_fd until req_fd ends. Returns the exit code. Reads the files that
  * the configuration names (CA, client certificate, credentials) before it gives up its privileges. */
-int fetch_main(const struct conf *conf, const struct secret_ops *secret, int64_t time_floor_s,
-               const char *source, int req_fd, int body_fd);
+int fetch_main(const struct conf *conf, const struct fetch_setup *setup);
 
 #endif

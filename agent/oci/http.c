@@ -26,7 +26,7 @@ struct http {
     const struct conf_registry *conf;
     struct curl_blob ca, cert, key;
     struct certificate_time *time;
-    uint64_t wire;
+    struct traffic traffic;
     char message[CURL_ERROR_SIZE];
     char location[HTTP_LOCATION_MAX];
     char authorization[HTTP_AUTHORIZATION_MAX + 32];
@@ -140,6 +140,7 @@ static void options_set(struct http *h)
     curl_easy_setopt(h->easy, CURLOPT_USERAGENT, "slipway");
     curl_easy_setopt(h->easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(h->easy, CURLOPT_WRITEDATA, h);
+    traffic_begin(&h->traffic, h->easy);
     tls_set(h);
     /* Proxies come from the configuration alone, not from the environment; "" says so. */
     if (IS_ENABLED(CONFIG_HTTP_PROXY)) {
@@ -180,9 +181,19 @@ void *http_easy(struct http *h)
     return h->easy;
 }
 
-uint64_t http_wire(const struct http *h)
+struct traffic *http_traffic(struct http *h)
 {
-    return h->wire;
+    return &h->traffic;
+}
+
+/* In small pieces, where they are held to a rate: a server may give up a client that takes nothing for long. */
+void http_bind(struct http *h, const struct traffic_bounds *bounds, volatile uint32_t *meter)
+{
+    long piece = (long)bounds->rate_kib_s * 1024 / TRAFFIC_PIECES;
+
+    traffic_bind(&h->traffic, bounds, meter);
+    if (piece > 0 && piece < BUFFER_LEN)
+        curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, piece);
 }
 
 /* --- the answer's head ---------------------------------------------------------------------------------------- */
@@ -281,10 +292,11 @@ static size_t on_body(char *data, size_t one, size_t len, void *ctx)
         h->refused_len += len;
         return h->refused_len > REFUSED_BODY_MAX ? CURL_WRITEFUNC_ERROR : len;
     }
-    if (h->q->body && h->q->body(h->q->ctx, data, len, h->e)) {
+    if ((h->q->body && h->q->body(h->q->ctx, data, len, h->e)) || traffic_check(&h->traffic, h->e)) {
         h->refused = true;
         return CURL_WRITEFUNC_ERROR;
     }
+    traffic_pace(&h->traffic, len);
     return len;
 }
 
@@ -395,17 +407,6 @@ static struct curl_slist *fields_make(struct http *h, const char *authorization)
     return more ? list : NULL;
 }
 
-static void wire_count(struct http *h)
-{
-    long sent = 0, head = 0;
-    curl_off_t body = 0;
-
-    curl_easy_getinfo(h->easy, CURLINFO_REQUEST_SIZE, &sent);
-    curl_easy_getinfo(h->easy, CURLINFO_HEADER_SIZE, &head);
-    curl_easy_getinfo(h->easy, CURLINFO_SIZE_DOWNLOAD_T, &body);
-    h->wire += (uint64_t)sent + (uint64_t)head + (uint64_t)body;
-}
-
 static int exchange(struct http *h, const char *url, const char *authorization, bool *transient)
 {
     struct curl_slist *fields = fields_make(h, authorization);
@@ -428,7 +429,7 @@ static int exchange(struct http *h, const char *url, const char *authorization, 
     curl_easy_setopt(h->easy, CURLOPT_RANGE, h->q->offset || h->q->end ? range : NULL);
     curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, fields);
     rc = curl_easy_perform(h->easy);
-    wire_count(h);
+    traffic_count(&h->traffic);
     curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, NULL);
     curl_slist_free_all(fields);
     if (rc == CURLE_OK)
@@ -500,8 +501,10 @@ int http_run(struct http *h, const struct http_request *q, struct http_reply *re
     h->reply = reply;
     h->e = e;
     for (int hops = 0; hops <= HTTP_REDIRECT_MAX; hops++) {
-        int rc = exchange(h, url, authorization, transient);
+        int rc = traffic_check(&h->traffic, e);
 
+        if (!rc)
+            rc = exchange(h, url, authorization, transient);
         reply->moved = moved;
         if (rc || !is_redirect(reply->status))
             return rc;

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "hal/secret.h"
 #include "oci/certificate.h"
+#include "oci/traffic.h"
 
 #define HTTP_URL_MAX 1024      /* of a request */
 #define HTTP_LOCATION_MAX 4096 /* of a redirect: signed URLs of object stores are long */
@@ -64,8 +65,10 @@ int http_open(const struct conf_registry *conf, const struct secret_ops *secret,
 int http_run(struct http *h, const struct http_request *q, struct http_reply *reply, bool *transient,
              struct err *e);
 
-/* Bytes sent and received since http_open(), without TLS. */
-uint64_t http_wire(const struct http *h);
+/* What all exchanges carry, and how far they may go: ERR_HELD beyond. */
+struct traffic *http_traffic(struct http *h);
+/* Before the first exchange. */
+void http_bind(struct http *h, const struct traffic_bounds *bounds, volatile uint32_t *meter);
 
 /* TLS sessions, to be gone on with by a later process (RFC 8446, 2.2): a poll then costs neither certificates nor
  * signatures. Opaque to all but libcurl; they hold keys, so they stay in memory. Save returns the length, 0 when there

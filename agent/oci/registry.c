@@ -28,6 +28,7 @@ struct ask {
     bool exact; /* the body has `size` bytes; otherwise at most that many */
     uint64_t size;
     uint64_t end;  /* FETCH_PART: byte behind the last one wanted, else 0 */
+    bool closed;   /* it refused a range without an end */
     bool whole;    /* FETCH_PART: it may come out of the whole */
     bool enough;   /* FETCH_PART: the rest of the whole is not wanted */
     uint64_t next; /* first byte not handed on */
@@ -151,6 +152,10 @@ static int status_error(struct ask *a, const struct auth_host *host, const struc
                        a->kind == FETCH_RESOLVE ? "repository or tag" : "content, though the image names it");
     if (r->status == 416 && a->end > 0 && !a->whole)
         return err_set(e, ERR_UNSUPPORTED, "sends no parts (status 416)");
+    if (r->status == 416 && a->exact && !a->closed && a->next > 0 && a->next < a->size) {
+        a->closed = a->transient = true;
+        return err_set(e, ERR_REGISTRY, "takes no range without an end (status 416)");
+    }
     if (r->status == 416)
         return err_set(e, ERR_SIZE, "shorter than %llu bytes (status 416)", (unsigned long long)a->size);
     return err_set(e, ERR_REGISTRY, "want status 200, got %d%s%s", r->status, r->excerpt[0] ? ": " : "",
@@ -169,7 +174,7 @@ static int ask_once(struct ask *a, struct auth_host *host, struct http_reply *re
         .accept = is_blob(a) ? NULL : ACCEPT,
         .head_only = a->head_only,
         .offset = a->fd >= 0 ? a->next : 0,
-        .end = a->end,
+        .end = a->closed ? a->size : a->end,
         .head = on_head,
         .body = on_body,
         .ctx = a,
@@ -268,7 +273,7 @@ static int ask_run(struct ask *a, struct err *e)
     for (uint32_t i = 0; i < last; i++) {
         int rc = ask_host(a, &auth->hosts[i], RETRY_TRIES_MIRROR, e);
 
-        if (!rc || rc == ERR_PEER)
+        if (!rc || rc == ERR_PEER || rc == ERR_HELD)
             return rc;
         log_warning("mirror: %s", e->text);
     }
@@ -294,7 +299,7 @@ static void ask_begin(struct ask *a, struct registry *r, enum fetch_kind kind, c
 int registry_resolve(struct registry *r, struct fetch_resolved *out, struct err *e)
 {
     struct ask a;
-    uint64_t wire = http_wire(r->http);
+    uint64_t wire = traffic_count(http_traffic(r->http));
     int rc;
 
     ask_begin(&a, r, FETCH_RESOLVE, "manifests", r->conf->tag);
@@ -309,7 +314,7 @@ int registry_resolve(struct registry *r, struct fetch_resolved *out, struct err 
         return rc;
     *out = (struct fetch_resolved){.digest = a.digest,
                                    .media = a.media,
-                                   .wire = http_wire(r->http) - wire,
+                                   .wire = traffic_count(http_traffic(r->http)) - wire,
                                    .expired_s = r->time.expired_s};
     return 0;
 }
@@ -317,7 +322,7 @@ int registry_resolve(struct registry *r, struct fetch_resolved *out, struct err 
 static int body_get(struct ask *a, const struct fetch_request *q, int fd, struct fetch_end *out,
                     struct err *e)
 {
-    uint64_t wire = http_wire(a->r->http);
+    uint64_t wire = traffic_count(http_traffic(a->r->http));
     int rc;
 
     a->fd = fd;
@@ -325,7 +330,8 @@ static int body_get(struct ask *a, const struct fetch_request *q, int fd, struct
     rc = ask_run(a, e);
     if (rc)
         return rc;
-    *out = (struct fetch_end){.media = a->media, .tries = a->tries, .wire = http_wire(a->r->http) - wire};
+    *out = (struct fetch_end){
+        .media = a->media, .tries = a->tries, .wire = traffic_count(http_traffic(a->r->http)) - wire};
     return 0;
 }
 

@@ -1,45 +1,33 @@
 #include "stream/blocks.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/shared.h"
 
 int blocks_make(struct err *e)
 {
-    int fd = memfd_create("blocks", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0)
-        return err_errno(e, "shared memory");
-    if (ftruncate(fd, BLOCKS_LEN) == 0 &&
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-        return fd;
-    err_errno(e, "shared memory of %u bytes", BLOCKS_LEN);
-    close(fd);
-    return e->code;
+    return shared_make("blocks", BLOCKS_LEN, e);
 }
 
-static void *map(int fd, int prot, struct err *e)
+static void *map(int fd, bool writable, struct err *e)
 {
-    void *base = mmap(NULL, BLOCKS_LEN, prot, MAP_SHARED, fd, 0);
+    void *base = shared_map(fd, BLOCKS_LEN, writable, e);
 
-    if (base == MAP_FAILED)
-        err_errno(e, "shared memory");
     close(fd);
-    return base != MAP_FAILED ? base : NULL;
+    return base;
 }
 
 int blocks_map(struct blocks *b, int fd, int back_fd, struct err *e)
 {
-    *b = (struct blocks){.base = map(fd, PROT_READ | PROT_WRITE, e), .back_fd = back_fd};
+    *b = (struct blocks){.base = map(fd, true, e), .back_fd = back_fd};
     return b->base ? 0 : e->code;
 }
 
 const uint8_t *blocks_view(int fd, struct err *e)
 {
-    return map(fd, PROT_READ, e);
+    return map(fd, false, e);
 }
 
 static int wait_for_some(struct blocks *b, struct err *e)

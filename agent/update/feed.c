@@ -214,6 +214,8 @@ int feed_body_to_file(struct feed *f, int fd, uint64_t max, struct digest *diges
         f->body_left -= n;
         *f->bytes += n;
         hash_update(&h, buf, n);
+        if (f->tick)
+            f->tick(f->tick_ctx);
     }
     hash_end(&h, digest);
     if (rc == 0 && done != max)

@@ -14,12 +14,14 @@
 struct feed {
     struct said said; /* by decode; first, for its wait() */
     int body_fd, raw_fd;
-    int file_fd;         /* where the job's bytes come from; -1: from the body */
-    uint64_t skip, take; /* bytes to drop, and then to hand on, until the job has all of its own */
-    bool job;            /* the end of the job's bytes was not told yet */
-    uint32_t raw_left;   /* of the present FRAME_RAW */
-    uint32_t body_left;  /* of the present FRAME_BODY */
-    uint64_t *bytes;     /* counts what came of bodies */
+    int file_fd;             /* where the job's bytes come from; -1: from the body */
+    uint64_t skip, take;     /* bytes to drop, and then to hand on, until the job has all of its own */
+    bool job;                /* the end of the job's bytes was not told yet */
+    uint32_t raw_left;       /* of the present FRAME_RAW */
+    uint32_t body_left;      /* of the present FRAME_BODY */
+    uint64_t *bytes;         /* counts what came of bodies */
+    void (*tick)(void *ctx); /* called now and then while a body goes to a file; NULL: nobody */
+    void *tick_ctx;
 };
 
 void feed_init(struct feed *f, int body_fd, int raw_fd, int entries_fd, uint64_t *bytes);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "update/activate.h"
 #include "update/keep.h"
+#include "update/manners.h"
 #include "update/patience.h"
 
 #define PACE_BYTES_MIN (1u << 20) /* less says nothing of how fast more would come */
@@ -15,9 +16,16 @@ enum machine_state install_failed(struct machine *m)
 
     keep_wear(m);
     if (m->cause.code == ERR_HELD) {
-        m->waiting = m->cause;
-        log_info("waiting: %s", m->cause.text);
-        patience_failed(m);
+        bool paused = manners_are_needed(m);
+
+        m->waiting = paused ? m->waiting : m->cause;
+        log_info("waiting: %s", m->waiting.text);
+        if (!paused) {
+            patience_failed(m);
+            return MACHINE_IDLE;
+        }
+        keep_state(m);
+        patience_poll(m);
         return MACHINE_IDLE;
     }
     if (keep_knows_failure(m) && !wrote) {
@@ -38,6 +46,7 @@ enum machine_state install_begin(struct machine *m)
                             .media = m->tag.media,
                             .floor = m->older ? 0 : m->store.trust.floor};
 
+    manners_bind(m, m->asked);
     m->asked = m->older = false;
     memset(&m->progress, 0, sizeof m->progress);
     if (worker_deploy(&m->worker, &job, m->conf->trust.required, &m->cause) < 0)

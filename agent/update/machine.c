@@ -11,6 +11,7 @@
 #include "update/install.h"
 #include "update/keep.h"
 #include "update/machine_plan.h"
+#include "update/manners.h"
 #include "update/patience.h"
 
 #define RESTART_MS 200
@@ -77,6 +78,7 @@ static enum machine_state act_resolved(struct machine *m)
     m->failures = 0;
     m->poll_cause = (struct err){0};
     m->waiting = (struct err){0};
+    m->again_ms = 0;
     m->polled_s = board.clock->wall_s();
     patience_sight(m);
     if (m->tag.expired_s)
@@ -280,6 +282,7 @@ static void machine_event(struct machine *m, enum machine_event ev)
 static void on_progress(void *ctx, const struct stage_progress *p)
 {
     ((struct machine *)ctx)->progress = *p;
+    manners_progress(ctx);
 }
 
 static int on_ready(void *ctx, struct err *e)
@@ -409,7 +412,10 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     m->restart_timer = (struct loop_timer){.due = restart_due, .ctx = m};
     state_open(&m->store, board.store, conf->agent.state_dir);
     history_open(&m->history, board.store, conf->agent.state_dir);
-    worker_init(&m->worker, loop, conf_path, &owner);
+    rc = worker_init(&m->worker, loop, conf_path, &owner, e);
+    if (rc < 0)
+        return rc;
+    manners_start(m);
     m->worker.time_floor_s = SLIPWAY_RELEASED_S;
     patience_time_raise(m, 0);
     memcpy(m->worker.peak_kib, m->store.state.peak_kib, sizeof m->worker.peak_kib);

@@ -76,6 +76,7 @@ struct machine {
     uint32_t wait_s;       /* how long the registry asked to be left alone when it last failed */
     struct err poll_cause; /* of the last one */
     struct err waiting;    /* why a version that is known is not installed yet; code 0: it is not so */
+    uint64_t again_ms;     /* the wait has an end then; 0: that is not known */
     bool older;            /* a person wants this even under the floor */
     uint64_t seen_ms;      /* when the tag's digest was seen first; 0: before this start */
     int64_t polled_s;
@@ -84,6 +85,11 @@ struct machine {
         uint32_t cnt;         /* times in a row */
         uint64_t again_ms;    /* not by itself before this */
     } retry;
+    struct {
+        uint32_t metered; /* the worker's meter at the last look */
+        uint64_t unsaved; /* bytes since the day's sum was saved */
+        uint64_t day_ms;  /* when this day's began, for a board without a clock */
+    } manners;            /* update/manners.h */
     struct stage_progress progress;
     const struct stage_done *installed;
     struct err cause;

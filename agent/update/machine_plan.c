@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "update/manners.h"
 #include "update/patience.h"
 
 void plan_start(struct machine *m)
@@ -53,6 +54,7 @@ bool plan_begin(struct machine *m)
         return false;
     }
     waiting_find(m);
+    manners_bind(m, true);
     if (worker_deploy(&m->worker, &job, m->conf->trust.required, &e) == 0)
         return true;
     plan_fail(m, &e);

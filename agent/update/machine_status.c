@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "update/machine.h"
+#include "update/manners.h"
 #include "update/patience.h"
 
 const char *machine_state_name(enum machine_state s)
@@ -127,6 +128,10 @@ void machine_status(struct machine *m, struct status *out)
     detail_fill(m, out);
     out->last_poll_s = m->polled_s;
     out->next_poll_in_s = -1;
+    manners_count(m);
+    out->today_bytes = m->store.state.day_bytes;
+    if (m->state == MACHINE_IDLE && m->waiting.code && m->again_ms > m->loop->now_ms())
+        out->waits_until_s = board.clock->wall_s() + (int64_t)(m->again_ms - m->loop->now_ms()) / 1000;
     if (m->poll_timer.armed && m->poll_timer.at_ms > m->loop->now_ms())
         out->next_poll_in_s = (int64_t)(m->poll_timer.at_ms - m->loop->now_ms()) / 1000;
     out->tag_digest = m->tag.digest;

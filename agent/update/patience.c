@@ -4,10 +4,12 @@
 
 #include "hal/board.h"
 #include "update/keep.h"
+#include "update/manners.h"
 
 #define FIRST_POLL_MAX_S 10
 #define BACKOFF_MAX_S 3600
 #define RETRY_MAX_S 86400
+#define SPREAD_MAX_S 600 /* boards that wait for the same hour do not come in the same second */
 #define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
 
 /* --- what time it is ------------------------------------------------------------------------------------------------ */
@@ -51,6 +53,13 @@ void patience_first(struct machine *m)
         loop_timer_set(m->loop, &m->poll_timer, 1000 + random_below(FIRST_POLL_MAX_S * 1000));
 }
 
+static uint64_t wait_left(const struct machine *m)
+{
+    uint64_t now = m->loop->now_ms();
+
+    return m->waiting.code && m->again_ms > now ? m->again_ms - now : 0;
+}
+
 void patience_poll(struct machine *m)
 {
     uint32_t interval = m->conf->update.poll_interval_s;
@@ -61,7 +70,12 @@ void patience_poll(struct machine *m)
     if (!is_polling(m))
         return;
     if (m->failures == 0) {
-        loop_timer_set(m->loop, &m->poll_timer, interval * 900ull + random_below(interval * 200u));
+        uint64_t due_ms = interval * 900ull + random_below(interval * 200u);
+        uint64_t left_ms = wait_left(m);
+
+        if (left_ms > 0 && left_ms < due_ms)
+            due_ms = left_ms + random_below((interval < SPREAD_MAX_S ? interval : SPREAD_MAX_S) * 1000u);
+        loop_timer_set(m->loop, &m->poll_timer, due_ms);
         return;
     }
     if (backoff_s > BACKOFF_MAX_S)
@@ -150,5 +164,5 @@ static bool is_to_wait(struct machine *m)
 
 bool patience_is_needed(struct machine *m)
 {
-    return is_too_young(m) || is_to_wait(m);
+    return is_too_young(m) || is_to_wait(m) || manners_are_needed(m);
 }

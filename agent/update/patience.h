@@ -11,7 +11,7 @@ int64_t patience_now_s(const struct machine *m);
 void patience_time_raise(struct machine *m, int64_t to_s);
 
 /* Plan the next poll. After the start, soon. After success, in the interval, give or take a tenth, so that boards started
- * together drift apart. After a failure (m->cause), with a full-jitter back-off, and never sooner than the registry
+ * together drift apart; earlier where a wait has an end that is known. After a failure (m->cause), with a full-jitter back-off, and never sooner than the registry
  * asked. */
 void patience_first(struct machine *m);
 void patience_poll(struct machine *m);
@@ -26,7 +26,7 @@ bool patience_is_out(const struct machine *m);
 
 /* An image that can't be installed costs a download each time: its pause doubles from the poll's interval up to a day. */
 void patience_retry(struct machine *m);
-/* Younger than min_age, or pausing after a failed install: m->waiting says which. */
+/* Younger than min_age, pausing after a failed install, or not to be downloaded now: m->waiting says which. */
 bool patience_is_needed(struct machine *m);
 
 #endif

@@ -289,6 +289,8 @@ static void tree_reuse(struct stage *s)
                                   .tick = progress_tick,
                                   .tick_ctx = s};
     feed_init(&s->partial.feed, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES, &s->pump.bytes_total);
+    s->partial.feed.tick = progress_tick;
+    s->partial.feed.tick_ctx = s;
     s->parts = true;
     if (board.app_root(active, root, sizeof root, &e) == 0)
         slot_tree_reuse(s->tree, root, s->toc_paths[active]);

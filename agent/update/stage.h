@@ -23,6 +23,7 @@
 enum role_fd {
     FETCH_FD_REQUEST = 3,
     FETCH_FD_BODY = 4,
+    FETCH_FD_METER = 5,
     STAGE_FD_REQUEST = 3,
     STAGE_FD_BODY = 4,
     STAGE_FD_RAW = 5,

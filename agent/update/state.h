@@ -34,6 +34,8 @@ struct state {
     uint32_t peak_kib[STATE_ROLE_MAX]; /* struct worker's, as of the last install */
     uint64_t slot_bytes_kept, slot_bytes_read;
     uint64_t fetch_bytes_s; /* pace of the last download that was long enough to tell; 0: none was */
+    uint64_t day_bytes;     /* downloaded on that day, as far as it was saved */
+    uint32_t day, zero;     /* year since 1900 * 1000 + day of it, local time; 0: not known */
 };
 
 enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD };

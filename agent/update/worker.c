@@ -17,6 +17,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/shared.h"
 #include "stream/blocks.h"
 #include "stream/frame.h"
 
@@ -122,7 +123,8 @@ static void stall_watch(struct worker *w, bool on)
 
 static void stall_due(void *ctx);
 
-void worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner)
+int worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner,
+                struct err *e)
 {
     memset(w, 0, sizeof *w);
     w->loop = loop;
@@ -131,6 +133,11 @@ void worker_init(struct worker *w, struct loop *loop, const char *conf_path, con
     w->stall = (struct loop_timer){.due = stall_due, .ctx = w};
     w->report_fd = -1;
     w->request_fd = -1;
+    w->meter_fd = shared_make("meter", FETCH_METER_LEN, e);
+    if (w->meter_fd < 0)
+        return w->meter_fd;
+    w->meter = shared_map(w->meter_fd, FETCH_METER_LEN, false, e);
+    return w->meter ? 0 : e->code;
 }
 
 bool worker_busy(const struct worker *w)
@@ -341,7 +348,7 @@ int worker_poll(struct worker *w, struct err *e)
     if (rc < 0)
         return rc;
     snprintf(time_text, sizeof time_text, "%" PRId64, w->time_floor_s);
-    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, argv, e);
+    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1], w->meter_fd}, 3, argv, e);
     close(p[REQUEST][0]);
     close(p[BODY][1]);
     w->request_fd = p[REQUEST][1];
@@ -373,8 +380,20 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     enum { REQUEST, BODY, RAW, ENTRIES, BACK, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
     char digest_text[DIGEST_TEXT_LEN], media_text[12], floor_text[24], time_text[24];
-    char *fetch[] = {"slipway", "fetch", "-c", conf, "-t", time_text, w->source[0] ? "-o" : NULL,
-                     w->source, NULL};
+    char bytes_text[24], until_text[12];
+    char *fetch[] = {"slipway",
+                     "fetch",
+                     "-c",
+                     conf,
+                     "-t",
+                     time_text,
+                     "-b",
+                     bytes_text,
+                     "-u",
+                     until_text,
+                     w->source[0] ? "-o" : NULL,
+                     w->source,
+                     NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
     char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
     char *stage[] = {
@@ -397,7 +416,9 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     snprintf(media_text, sizeof media_text, "%u", job->media);
     snprintf(time_text, sizeof time_text, "%" PRId64, w->time_floor_s);
     snprintf(floor_text, sizeof floor_text, "%" PRIu64, job->floor);
-    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1]}, 2, fetch, e);
+    snprintf(bytes_text, sizeof bytes_text, "%" PRIu64, w->bytes_max);
+    snprintf(until_text, sizeof until_text, "%" PRIu32, w->time_max_s);
+    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1], w->meter_fd}, 3, fetch, e);
     if (rc == 0)
         rc =
             role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1], blocks, p[BACK][0]}, 4, decode, e);

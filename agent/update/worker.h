@@ -45,12 +45,17 @@ struct worker {
     int64_t time_floor_s; /* it is not earlier than this; kept by the owner */
     char source
         [WORKER_SOURCE_MAX]; /* an image layout in place of the registry (oci/layout.h), or ""; the owner's, too */
-    pid_t pids[WORKER_ROLE_CNT]; /* 0: not running */
-    int report_fd;               /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
-    int request_fd;              /* to fetch in a poll; -1 */
-    struct loop_timer stall;     /* the roles have said nothing for CONFIG_STALL_S */
-    uint32_t sessions_len;       /* TLS sessions of the last poll, for the next one */
-    uint32_t sessions_uses;      /* polls in a row that went on with one */
+    uint64_t
+        bytes_max; /* a deployment may fetch so much, and so long (oci/traffic.h); 0: no bound. The owner's */
+    uint32_t time_max_s;
+    int meter_fd;                   /* shared with fetch, and for the life of this process */
+    const volatile uint32_t *meter; /* bytes that all fetch processes carried, modulo 2^32 */
+    pid_t pids[WORKER_ROLE_CNT];    /* 0: not running */
+    int report_fd;                  /* frames for agentd: of stage, or of fetch in a poll; -1: no worker */
+    int request_fd;                 /* to fetch in a poll; -1 */
+    struct loop_timer stall;        /* the roles have said nothing for CONFIG_STALL_S */
+    uint32_t sessions_len;          /* TLS sessions of the last poll, for the next one */
+    uint32_t sessions_uses;         /* polls in a row that went on with one */
     uint8_t sessions[FETCH_SESSIONS_MAX];
     enum worker_end end;
     struct err cause;                   /* of WORKER_FAILED */
@@ -58,8 +63,8 @@ struct worker {
     uint32_t peak_kib[WORKER_ROLE_CNT]; /* highest resident size seen, over all runs */
 };
 
-void worker_init(struct worker *w, struct loop *loop, const char *conf_path,
-                 const struct worker_owner *owner);
+int worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner,
+                struct err *e);
 bool worker_busy(const struct worker *w);
 int worker_poll(struct worker *w, struct err *e);
 /* `trust`: signatures are required. With job->look it ends in `planned`, and never asks whether it is `ready`. */

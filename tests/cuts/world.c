@@ -151,12 +151,17 @@ static void worker_due(void *ctx)
         deploy_end(ctx);
 }
 
-void worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner)
+int worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner,
+                struct err *e)
 {
+    static const volatile uint32_t meter;
+
     (void)conf_path;
-    *w = (struct worker){.loop = loop, .owner = *owner};
+    (void)e;
+    *w = (struct worker){.loop = loop, .owner = *owner, .meter = &meter};
     own.worker_timer = (struct loop_timer){.due = worker_due, .ctx = w};
     memset(&own.deploying, 0, sizeof own.deploying);
+    return 0;
 }
 
 int worker_poll(struct worker *w, struct err *e)

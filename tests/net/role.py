@@ -3,6 +3,7 @@ import os
 import pathlib
 import struct
 import subprocess
+import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("SLIPWAY", str(TOP / "out" / "sim" / "slipway"))
@@ -28,29 +29,33 @@ class FetchError(Exception):
 
 
 class Fetch:
-    """A running fetch role, configured for `image`, with more lines for [registry]. It is not before `time_floor`."""
+    """A running fetch role, configured for `image`, with more lines for [registry]. It is not before `time_floor`, and ends
+    after so many bytes and seconds."""
 
-    def __init__(self, folder, image, *lines, trust=("policy = off",), time_floor=0):
+    def __init__(self, folder, image, *lines, trust=("policy = off",), update=(), time_floor=0, bytes_max=0, seconds=0):
         folder = pathlib.Path(folder)
         folder.chmod(0o755)
         conf = folder / "agent.conf"
-        conf.write_text("\n".join(["[trust]", *trust, "[registry]", f"image = {image}", *lines]) + "\n")
+        conf.write_text("\n".join(["[trust]", *trust, "[update]", *update, "[registry]", f"image = {image}", *lines]) + "\n")
         ours_request, ours_body = os.pipe(), os.pipe()
-        theirs = (ours_request[0], ours_body[1])
+        self._meter = os.memfd_create("meter")
+        os.ftruncate(self._meter, 4)
+        theirs = (ours_request[0], ours_body[1], self._meter)
 
         def place():
-            # The role wants 3 and 4, whatever numbers the pipes have here.
+            # The role wants 3, 4 and 5, whatever numbers they have here.
             high = [os.dup2(fd, 100 + n) for n, fd in enumerate(theirs)]
             for n, fd in enumerate(high):
                 os.dup2(fd, 3 + n)
 
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with,subprocess-popen-preexec-fn
-            [PROGRAM, "fetch", "-c", str(conf), "-t", str(int(time_floor))], preexec_fn=place, close_fds=False, stdin=subprocess.DEVNULL,
+            [PROGRAM, "fetch", "-c", str(conf), "-t", str(int(time_floor)), "-b", str(bytes_max), "-u", str(seconds)],
+            preexec_fn=place, close_fds=False, stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE)
-        for fd in theirs:
+        for fd in theirs[:2]:
             os.close(fd)
         self.stderr = ""
-        self.tries = self.wire = 0
+        self.tries = self.wire = self.metered = 0
         self.sessions = b""
         self.request_fd, self.body_fd = ours_request[1], ours_body[0]
         os.set_inheritable(self.request_fd, False)
@@ -72,7 +77,16 @@ class Fetch:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise
+            self.meter()
+            os.close(self._meter)
+            self._meter = None
         return self.process.returncode, self.stderr
+
+    def meter(self):
+        """Bytes that went over its sockets, as it goes on and when it has ended."""
+        if self._meter is not None:
+            self.metered = int.from_bytes(os.pread(self._meter, 4, 0), sys.byteorder)
+        return self.metered
 
     def resolve(self, sessions=b""):
         """Returns (digest, media type). `sessions` are another role's, from its `sessions`."""

@@ -162,6 +162,28 @@ def test_cut_without_ranges_skips(run):
         assert blob(run(server)) == BLOB
 
 
+def test_cut_by_one_that_takes_no_open_range(run):
+    """416 to the bytes from N to the end is no reason to begin anew: their number is known."""
+    def picky(request):
+        return part_of(request) if request.part() else request.answer(416)
+
+    with Server(steps(cut_at(100_000), picky)) as server:
+        fetch = run(server)
+        assert blob(fetch) == BLOB
+        assert [request.headers["Range"] for request in server.seen] == [None, "bytes=100000-", "bytes=100000-299999"]
+        assert fetch.wire < len(BLOB) + 3000
+
+
+def test_no_suffix_and_no_condition(run):
+    """What a registry may answer with 416, or pass over, is never asked for."""
+    with Server(steps(cut_at(1000), ranged, part_of)) as server:
+        fetch = run(server)
+        assert blob(fetch) == BLOB
+        assert fetch.part(BLOB_DIGEST, len(BLOB), 299_000, 300_000) == BLOB[299_000:]
+        assert [request.headers["Range"] for request in server.seen] == [None, "bytes=1000-", "bytes=299000-299999"]
+        assert not [name for request in server.seen for name in request.headers if name.lower().startswith("if-")]
+
+
 def test_cut_often_but_with_progress(run):
     """Four cuts in a row are more than a request without progress may fail with RETRY_TRIES 5 and its long pauses."""
     with Server(cut_at(70_000)) as server:
@@ -616,6 +638,61 @@ def test_part_of_nothing(run):
                 run(server).part(BLOB_DIGEST, len(BLOB), first, end)
             assert caught.value.name == "state"
         assert not server.seen
+
+
+# --- manners ----------------------------------------------------------------------------------------------------------
+
+RATE = 128 * 1024  # bytes a second
+
+
+def test_rate(run):
+    """One long answer, or many short ones: the same bytes take the same time."""
+    with Server(part_of) as server:
+        fetch = run(server, update=["rate_limit = 128K"])
+        for size in (200_000, 4_000):
+            start = time.monotonic()
+            for first in range(0, 200_000, size):
+                fetch.part(BLOB_DIGEST, len(BLOB), first, first + size)
+            assert 0.85 < (time.monotonic() - start) / (200_000 / RATE) < 1.6
+
+
+def test_no_rate(run):
+    """The known-bad of the above: without a limit it is over at once."""
+    with Server(part_of) as server:
+        start = time.monotonic()
+        run(server).part(BLOB_DIGEST, len(BLOB), 0, 200_000)
+        assert time.monotonic() - start < 0.85 * 200_000 / RATE
+
+
+def test_slowest_rate_is_no_stall(run):
+    """In pieces of a quarter of a second, so that neither end takes it for a connection that is dead."""
+    with Server(ranged) as server:
+        fetch = run(server, update=["rate_limit = 16K"])
+        start = time.monotonic()
+        assert blob(fetch, len(BLOB) - 65536) == BLOB[-65536:]
+        assert time.monotonic() - start > 3.4 and fetch.tries == 1
+
+
+def test_meter(run):
+    """Every byte counts, also of answers that were of no use, and it is there when the process is gone."""
+    with Server(steps(cut_at(100_000), lambda request: request.answer(503), ranged)) as server:
+        fetch = run(server)
+        blob(fetch)
+        assert fetch.tries == 3 and len(BLOB) < fetch.wire < len(BLOB) + 3000
+        fetch.close()
+        assert fetch.meter() == fetch.wire
+
+
+@pytest.mark.parametrize("bound", [{"bytes_max": 200_000}, {"seconds": 2}], ids=str)
+def test_no_further(run, bound):
+    """It ends where it is, and asks for nothing more, no other host either. Little came that was of no use."""
+    with Server(ranged) as server, Server(ranged) as mirror:
+        fetch = run(server, f"mirrors = {mirror.host}", update=["rate_limit = 64K"], **bound)
+        error = refused(lambda: blob(fetch), "held")
+        assert 100_000 < len(error.body) < 210_000 and BLOB.startswith(error.body)
+        refused(fetch.resolve, "held")
+        assert len(mirror.seen) == 1 and not server.seen
+        assert fetch.meter() < len(error.body) + 120_000
 
 
 # --- proxy -----------------------------------------------------------------------------------------------------------

@@ -67,6 +67,9 @@ static void empty_file_gives_defaults(void **state)
     assert_int_equal(conf.update.stable_s, CONFIG_STABLE_S);
     assert_int_equal(conf.update.tries, CONFIG_TRIAL_TRIES);
     assert_true(conf.update.automatic);
+    assert_int_equal(conf.update.rate_kib_s, 0);
+    assert_int_equal(conf.update.budget_kib, 0);
+    assert_int_equal(conf.update.windows[0].from, conf.update.windows[0].to);
     assert_true(conf.trust.required);
     assert_int_equal(conf.trust.threshold, 1);
     assert_int_equal(conf.trust.min_age_s, 0);
@@ -93,6 +96,7 @@ static void every_key_is_read(void **state)
                  "proxy = http://proxy:3128\nplain_http = yes\n"
                  "\t[ update ]\n"
                  "poll_interval = 5m\nstable = 90s\ntries = 9\nautomatic = no\n"
+                 "rate_limit = 64K\ndaily_budget = 2g\ndownload_window = 22:00-6:00, 12:00-13:00\n"
                  "[trust]\npolicy = required\nkeys = /etc/a.pem, /etc/b.pem\nthreshold = 2\n"
                  "repository = factory/web\nmin_age = 2h\nmax_age = 720h\n"
                  "[slots]\na = /dev/mmcblk0p2\nb = /dev/mmcblk0p3\nkind = disk\n"
@@ -116,6 +120,11 @@ static void every_key_is_read(void **state)
     assert_int_equal(conf.update.stable_s, 90);
     assert_int_equal(conf.update.tries, 9);
     assert_false(conf.update.automatic);
+    assert_int_equal(conf.update.rate_kib_s, 64);
+    assert_int_equal(conf.update.budget_kib, 2 << 20);
+    assert_int_equal(conf.update.windows[0].from, 1320);
+    assert_int_equal(conf.update.windows[1].to, 780);
+    assert_int_equal(conf.update.windows[2].to, 0);
     assert_true(conf.trust.required);
     assert_string_equal(conf.trust.keys[0], "/etc/a.pem");
     assert_string_equal(conf.trust.keys[1], "/etc/b.pem");
