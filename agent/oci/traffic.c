@@ -1,15 +1,15 @@
 #include "oci/traffic.h"
 
 #include <curl/curl.h>
-#include <netinet/in.h>
 #include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define AHEAD_MIN 16384        /* two packets of any link */
+#define AHEAD_MIN 16384      /* two packets of any link */
 #define AHEAD_MAX (4u << 20) /* the kernel takes no more by itself */
 
 static uint64_t now_us(void)

@@ -102,8 +102,9 @@ static bool hour_is_wrong(struct machine *m)
     if (!local_now(m, &now)) {
         if (up_s >= DAY_S)
             return false;
-        err_set(&m->waiting, ERR_HELD,
-                "the clock is not set, so the hour is not known (download_window); when it stays so, for a day");
+        err_set(
+            &m->waiting, ERR_HELD,
+            "the clock is not set, so the hour is not known (download_window); when it stays so, for a day");
         return wait_set(m, (uint32_t)(DAY_S - up_s));
     }
     wait = hours_wait(m, &now, true);
@@ -121,7 +122,8 @@ static bool budget_is_used(struct machine *m)
 
     if (!budget(m) || bytes < budget(m))
         return false;
-    err_set(&m->waiting, ERR_HELD, "%llu.%llu MB were downloaded today, no more before tomorrow (daily_budget)",
+    err_set(&m->waiting, ERR_HELD,
+            "%llu.%llu MB were downloaded today, no more before tomorrow (daily_budget)",
             (unsigned long long)bytes / 1000000, (unsigned long long)bytes / 100000 % 10);
     if (local_now(m, &now))
         return wait_set(m, DAY_S - second_of_day(&now));
