@@ -139,14 +139,27 @@ uint32_t hash_engine_speed(void)
     return speed_kib_s;
 }
 
-void hash_begin(struct hash *h)
+void hash_begin_portable(struct hash *h)
 {
-    h->len = 0;
-    h->alg_fd = alg_socket >= 0 ? accept4(alg_socket, NULL, NULL, SOCK_CLOEXEC) : -1;
-    if (h->alg_fd >= 0)
-        return;
+    memset(h, 0, sizeof *h);
+    h->alg_fd = -1;
     mbedtls_sha256_init(&h->soft);
     ASSERT(mbedtls_sha256_starts(&h->soft, 0) == 0);
+}
+
+void hash_go_on(struct hash *h)
+{
+    h->alg_fd = -1;
+}
+
+void hash_begin(struct hash *h)
+{
+    int fd = alg_socket >= 0 ? accept4(alg_socket, NULL, NULL, SOCK_CLOEXEC) : -1;
+
+    if (fd < 0)
+        return hash_begin_portable(h);
+    h->len = 0;
+    h->alg_fd = fd;
 }
 
 void hash_update(struct hash *h, const void *data, size_t len)

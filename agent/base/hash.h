@@ -48,6 +48,10 @@ uint32_t hash_engine_speed(void);
 
 /* begin .. update* .. end; `hash_end` also releases what begin took, and is called on every path. */
 void hash_begin(struct hash *h);
+/* The same with mbedTLS, whichever is faster: then a copy of *h, also as bytes in a file, can be gone on with by any process
+ * of this build, after hash_go_on(). */
+void hash_begin_portable(struct hash *h);
+void hash_go_on(struct hash *h);
 void hash_update(struct hash *h, const void *data, size_t len);
 void hash_end(struct hash *h, struct digest *out);
 

@@ -48,6 +48,8 @@ enum frame_type {
     /* from decode, of JOB_LAYER */
     FRAME_LENT,      /* struct lent (stream/blocks.h): as FRAME_DATA, but the bytes lie there */
     FRAME_BLOCK_END, /* no payload: a block that stage may give back */
+    /* from decode, of JOB_LAYER, and to it, of one that goes on */
+    FRAME_CHECKPOINT, /* struct job_checkpoint (stream/job.h) and bytes of decode's own */
     FRAME_TYPE_END,
 };
 

@@ -34,6 +34,21 @@ struct job {
                            /* JOB_TOC, JOB_PIECE: what it must unpack to, exactly */
     struct digest diff_id; /* JOB_LAYER: the digest the tar must have */
     char only[256];        /* JOB_LAYER: hand on this one path and nothing else; "": all */
+    uint64_t every;        /* JOB_LAYER: send a checkpoint whenever so many raw bytes went in; 0: never */
+    uint64_t offset;       /* JOB_LAYER: the first raw byte that will come is this one of the blob, ... */
+    uint32_t go_on;        /* ... and after this frame comes the FRAME_CHECKPOINT to go on from */
+};
+
+#define JOB_PLACE_MAX (48u * 1024)
+
+/* FRAME_CHECKPOINT: this, and then what decode needs to go on from here, which is nobody else's business: at most
+ * JOB_PLACE_MAX bytes. Of the entry whose content is just being handed on, FRAME_ENTRY comes once more then, and the
+ * content that is still missing. It stands where all that came before has been said. */
+struct job_checkpoint {
+    uint64_t at;    /* of the blob: the next byte that decode will need */
+    uint64_t xxh64; /* of what has come of the present entry's content */
+    uint32_t open;  /* 1: there is such an entry */
+    uint32_t zero;
 };
 
 struct job_end {

@@ -1,3 +1,5 @@
+#define XXH_STATIC_LINKING_ONLY /* for the state's fields */
+
 #include "stream/tar.h"
 
 #include <archive.h>
@@ -16,6 +18,15 @@
 /* Content shorter than this costs less to send than to lend. */
 #define LEND_MIN 4096
 
+struct tar_place {
+    struct unpack_place unpack;
+    struct hash diff_id;
+    struct tar_guard guard; /* and with it the headers of the present entry */
+    XXH64_state_t sum;      /* of what was handed on of its content, when that is `open` */
+    uint32_t open;
+};
+_Static_assert(sizeof(struct tar_place) <= JOB_PLACE_MAX, "job.h promises it");
+
 struct tar {
     struct unpack *unpack;
     struct blocks *blocks;
@@ -23,8 +34,13 @@ struct tar {
     const struct job *job;
     struct hash diff_id;
     struct tar_guard guard;
-    XXH64_state_t *sum;
+    XXH64_state_t sum;
     bool at_end;
+    bool open;     /* an entry's content is being handed on */
+    bool again;    /* the first entry's content was, to a part, before this job */
+    bool head_due; /* its headers, in place.guard, are the next that libarchive gets; then ... */
+    uint64_t fill; /* ... so many zeros for the content it does not need */
+    struct tar_place place;
     struct err cause; /* of a failed read, which libarchive only passes on as "failed" */
     struct entry entry;
     struct frame_gather out;
@@ -34,7 +50,7 @@ struct tar *tar_new(struct unpack *u, struct blocks *b)
 {
     struct tar *t = calloc(1, sizeof *t);
 
-    if (!t || !(t->sum = XXH64_createState()))
+    if (!t)
         return NULL;
     t->unpack = u;
     t->blocks = b;
@@ -52,10 +68,30 @@ static int block_end(struct tar *t, struct err *e)
     return rc == 0 ? frame_gather_flush(&t->out, e) : rc;
 }
 
+/* All bytes so far are through libarchive, and what it made of them was said. Where its own state is not empty, that is the
+ * headers of the present entry, and how far it is in the content. */
+static int checkpoint_offer(struct tar *t, struct err *e)
+{
+    struct tar_place *p = &t->place;
+    struct job_checkpoint head = {.xxh64 = XXH64_digest(&t->sum), .open = t->open};
+
+    if (t->guard.state == GUARD_END || (t->open && t->guard.ended) ||
+        t->guard.headers_len > TAR_HEADERS_MAX || !unpack_place(t->unpack, &p->unpack))
+        return 0;
+    head.at = p->unpack.at;
+    p->diff_id = t->diff_id;
+    p->guard = t->guard;
+    p->sum = t->sum;
+    p->open = t->open;
+    return frame_write_two(t->out.fd, FRAME_CHECKPOINT, &head, sizeof head, p, sizeof *p, e);
+}
+
 static ssize_t block_fill(struct tar *t, struct err *e)
 {
     int rc = block_end(t, e);
 
+    if (rc == 0)
+        rc = checkpoint_offer(t, e);
     if (rc < 0)
         return rc;
     t->block = blocks_take(t->blocks, e);
@@ -80,11 +116,30 @@ static ssize_t tar_bytes(struct tar *t)
     return n;
 }
 
+/* What libarchive must have seen to be where it was at the place. Neither hashed nor looked at: it was, before. */
+static ssize_t before_place(struct tar *t, const void **block)
+{
+    static uint8_t zeros[16384];
+    uint64_t n = t->fill < sizeof zeros ? t->fill : sizeof zeros;
+
+    if (t->head_due) {
+        t->head_due = false;
+        *block = t->place.guard.headers;
+        return t->place.guard.headers_len;
+    }
+    *block = zeros;
+    t->fill -= n;
+    return (ssize_t)n;
+}
+
 static la_ssize_t on_read(struct archive *a, void *ctx, const void **block)
 {
     struct tar *t = ctx;
-    ssize_t n = tar_bytes(t);
+    ssize_t n;
 
+    if (t->head_due || t->fill > 0)
+        return before_place(t, block);
+    n = tar_bytes(t);
     if (n < 0) {
         archive_set_error(a, EIO, "read");
         return ARCHIVE_FATAL;
@@ -232,29 +287,33 @@ static int content_give(struct tar *t, const void *bytes, size_t len, struct err
 static int content_write(struct tar *t, struct archive *a, struct err *e)
 {
     struct entry_end end;
-    uint64_t done = 0;
+    uint64_t done = 0, known = t->again ? t->place.guard.content : 0;
     const void *block;
     la_int64_t at;
     size_t len;
     int rc;
 
-    XXH64_reset(t->sum, 0);
+    if (!t->again)
+        XXH64_reset(&t->sum, 0);
+    t->again = false;
+    t->open = true;
     while ((rc = archive_read_data_block(a, &block, &len, &at)) == ARCHIVE_OK) {
         if ((uint64_t)at != done || done + len > t->entry.node.size)
             return err_set(e, ERR_POLICY, "tar: %.120s: content with holes", t->entry.path);
         done += len;
-        if (len == 0)
+        if (done <= known) /* zeros in its place */
             continue;
-        XXH64_update(t->sum, block, len);
+        XXH64_update(&t->sum, block, len);
         if (content_give(t, block, len, e) < 0)
             return e->code;
     }
+    t->open = false;
     if (rc != ARCHIVE_EOF)
         return archive_refused(t, a, t->entry.path, e);
     if (done != t->entry.node.size)
         return err_set(e, ERR_FORMAT, "tar: %.120s: %" PRIu64 " bytes, header says %" PRIu64, t->entry.path,
                        done, t->entry.node.size);
-    end.xxh64 = XXH64_digest(t->sum);
+    end.xxh64 = XXH64_digest(&t->sum);
     return frame_gather_add(&t->out, FRAME_ENTRY_END, &(struct iovec){&end, sizeof end}, 1, e);
 }
 
@@ -301,6 +360,45 @@ static int rest_drain(struct tar *t, struct err *e)
     return (int)n;
 }
 
+void *tar_place_room(struct tar *t, uint32_t *len)
+{
+    *len = sizeof t->place;
+    return &t->place;
+}
+
+/* The place comes from a file, by way of stage, and from a decode that may have been another's by then. */
+static int place_take(struct tar *t, const struct job *job, const struct source *blob, struct err *e)
+{
+    const struct tar_place *p = &t->place;
+
+    if (!tar_guard_is_sound(&p->guard) || p->sum.memsize >= sizeof p->sum.mem64 || p->open > 1)
+        return err_set(e, ERR_FORMAT, "tar: no place to go on from");
+    t->diff_id = p->diff_id;
+    hash_go_on(&t->diff_id);
+    t->guard = p->guard;
+    t->sum = p->sum;
+    t->again = p->open;
+    t->head_due = !p->guard.ended && p->guard.headers_len > 0;
+    t->fill = p->guard.ended ? 0 : p->guard.content;
+    return unpack_resume(t->unpack, (enum codec)job->codec, blob, job->offset, &p->unpack, e);
+}
+
+static int place_begin(struct tar *t, const struct job *job, const struct source *blob, struct err *e)
+{
+    int rc;
+
+    t->open = t->again = t->head_due = false;
+    t->fill = 0;
+    if (job->every > 0 || job->go_on)
+        hash_begin_portable(&t->diff_id);
+    else
+        hash_begin(&t->diff_id);
+    tar_guard_begin(&t->guard);
+    rc = job->go_on ? place_take(t, job, blob, e) : unpack_begin(t->unpack, (enum codec)job->codec, blob, e);
+    unpack_places(t->unpack, job->every);
+    return rc;
+}
+
 int tar_stream(struct tar *t, const struct job *job, const struct source *blob, int out_fd,
                struct job_end *end, struct err *e)
 {
@@ -315,9 +413,7 @@ int tar_stream(struct tar *t, const struct job *job, const struct source *blob, 
     t->at_end = false;
     t->cause = (struct err){0};
     t->out.fd = out_fd;
-    hash_begin(&t->diff_id);
-    tar_guard_begin(&t->guard);
-    rc = unpack_begin(t->unpack, (enum codec)job->codec, blob, e);
+    rc = place_begin(t, job, blob, e);
     if (rc == 0) {
         archive_read_support_format_tar(a);
         if (archive_read_open(a, t, NULL, on_read, NULL) != ARCHIVE_OK)

@@ -17,6 +17,13 @@ void tar_guard_begin(struct tar_guard *g)
 {
     memset(g, 0, sizeof *g);
     g->size = NO_SIZE;
+    g->ended = true;
+}
+
+bool tar_guard_is_sound(const struct tar_guard *g)
+{
+    return g->state <= GUARD_END && g->record <= RECORD_VALUE && g->key_len <= sizeof g->key &&
+           g->head_len < TAR_BLOCK && g->headers_len <= TAR_HEADERS_MAX;
 }
 
 /* --- pax records: "LENGTH KEY=VALUE\n" ------------------------------------------------------------------------------ */
@@ -159,11 +166,15 @@ static bool sum_matches(const uint8_t *head)
     return want == plain || want == as_signed;
 }
 
-static void body_begin(struct tar_guard *g, int64_t size, bool is_pax)
+enum body { BODY_CONTENT, BODY_PAX, BODY_NAME };
+
+static void body_begin(struct tar_guard *g, int64_t size, enum body body)
 {
     g->left = ((uint64_t)size + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
-    g->records = is_pax ? (uint64_t)size : 0;
+    g->records = body == BODY_PAX ? (uint64_t)size : 0;
     g->state = size > 0 ? GUARD_BODY : GUARD_HEADER;
+    g->is_content = body == BODY_CONTENT;
+    g->ended = g->is_content && size == 0;
 }
 
 /* Entries other than regular files have no content. The size in their header is a word of the past, but where a pax
@@ -178,6 +189,7 @@ static int plain_begin(struct tar_guard *g, char type, int64_t size, struct err 
         return err_set(e, ERR_POLICY, "tar: %.*s: %s with content", FIELD_NAME_LEN, (char *)g->head,
                        type == '1' ? "hard link" : "entry that is no file");
     g->size = NO_SIZE;
+    g->ended = true;
     return 0;
 }
 
@@ -197,7 +209,7 @@ static int head_pass(struct tar_guard *g, struct err *e)
     switch (type) {
     case '\0':
     case '0':
-        body_begin(g, g->size != NO_SIZE ? g->size : size, false);
+        body_begin(g, g->size != NO_SIZE ? g->size : size, BODY_CONTENT);
         g->size = NO_SIZE;
         return 0;
     case '1':
@@ -211,17 +223,27 @@ static int head_pass(struct tar_guard *g, struct err *e)
         if (size > TAR_PAX_MAX)
             return err_set(e, ERR_LIMIT, "tar: pax header of %llu bytes, this build takes %u",
                            (unsigned long long)size, TAR_PAX_MAX);
-        body_begin(g, size, true);
+        body_begin(g, size, BODY_PAX);
         return 0;
     case 'g': /* libarchive takes nothing from it */
     case 'L':
     case 'K':
-        body_begin(g, size, false);
+        body_begin(g, size, BODY_NAME);
         return 0;
     default:
         return err_set(e, ERR_POLICY, "tar: %.*s: entry of type '%c', want one of 0 to 6", FIELD_NAME_LEN,
                        (char *)g->head, type);
     }
+}
+
+static void headers_keep(struct tar_guard *g, const uint8_t *bytes, size_t len)
+{
+    if (len > TAR_HEADERS_MAX || g->headers_len > TAR_HEADERS_MAX - len) {
+        g->headers_len = TAR_HEADERS_MAX + 1;
+        return;
+    }
+    memcpy(g->headers + g->headers_len, bytes, len);
+    g->headers_len += (uint32_t)len;
 }
 
 /* Take up to len bytes. Returns how many, or an error. */
@@ -231,8 +253,14 @@ static int64_t step(struct tar_guard *g, uint8_t *bytes, size_t len, struct err 
 
     switch (g->state) {
     case GUARD_HEADER:
+        if (g->ended) {
+            g->ended = false;
+            g->headers_len = 0;
+            g->content = 0;
+        }
         if (len > TAR_BLOCK - g->head_len)
             len = TAR_BLOCK - g->head_len;
+        headers_keep(g, bytes, len);
         memcpy(g->head + g->head_len, bytes, len);
         g->head_len += (uint32_t)len;
         if (g->head_len == TAR_BLOCK) {
@@ -247,9 +275,15 @@ static int64_t step(struct tar_guard *g, uint8_t *bytes, size_t len, struct err 
             len = (size_t)g->left;
         if (g->records > 0)
             rc = records_pass(g, bytes, len, e);
+        if (g->is_content)
+            g->content += len;
+        else
+            headers_keep(g, bytes, len);
         g->left -= len;
-        if (g->left == 0)
+        if (g->left == 0) {
             g->state = GUARD_HEADER;
+            g->ended = g->is_content;
+        }
         break;
     case GUARD_END:
         break;

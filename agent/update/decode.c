@@ -154,7 +154,7 @@ static int job_do(struct decode *d, struct err *e)
 
     d->left = 0;
     d->raw_end = false;
-    d->raw_len = 0;
+    d->raw_len = d->job.kind == JOB_LAYER ? d->job.offset : 0;
     d->job.only[sizeof d->job.only - 1] = '\0';
     if (d->start.code < 0)
         rc = err_set(&cause, d->start.code, "%s", d->start.text);
@@ -179,6 +179,25 @@ static int job_do(struct decode *d, struct err *e)
     return frame_write(DECODE_FD_ENTRIES, FRAME_JOB_END, &end, sizeof end, e);
 }
 
+/* Where to begin, when it is not with the first byte. */
+static int place_read(struct decode *d, struct err *e)
+{
+    struct job_checkpoint known;
+    struct frame head;
+    uint32_t len;
+    void *room = tar_place_room(d->tar, &len);
+    int rc = frame_read_head(DECODE_FD_RAW, &head, e);
+
+    if (rc == 0 && (head.type != FRAME_CHECKPOINT || head.len != sizeof known + len))
+        rc = err_set(e, ERR_PEER, "stage sent frame %u of %u bytes as a checkpoint", head.type, head.len);
+    if (rc < 0)
+        return rc;
+    if (io_read_full(DECODE_FD_RAW, &known, sizeof known) != (ssize_t)sizeof known ||
+        io_read_full(DECODE_FD_RAW, room, len) != (ssize_t)len)
+        return err_set(e, ERR_PEER, "stage ended in the middle of a checkpoint");
+    return 0;
+}
+
 static int jobs_serve(struct decode *d, struct err *e)
 {
     struct frame head;
@@ -189,6 +208,8 @@ static int jobs_serve(struct decode *d, struct err *e)
                      ? frame_read_fixed(DECODE_FD_RAW, &head, &d->job, sizeof d->job, e)
                      : err_set(e, ERR_PEER, "stage sent frame %u instead of a job", head.type);
 
+        if (rc == 0 && d->job.go_on)
+            rc = place_read(d, e);
         if (rc == 0)
             rc = job_do(d, e);
         if (rc < 0)

@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 
 import pytest
 
@@ -29,7 +30,7 @@ PATIENCE_S = 20
 MEMORY = 12288 * 1024  # CONFIG_MEM_DECODE_KB
 
 JOB, RAW, RAW_END, ENTRY, DATA, ENTRY_END, JOB_END, RESULT = range(5, 13)
-ERR, LENT, BLOCK_END = 15, 22, 23
+ERR, LENT, BLOCK_END, CHECKPOINT = 15, 22, 23, 24
 BLOCKS_LEN, BLOCK_CNT = 512 * 1024, 4  # CONFIG_MEM_BLOCKS_KB
 NONE, GZIP, ZSTD, LZ4 = 1, 2, 3, 4
 LAYER, MANIFEST = 4, 2
@@ -38,7 +39,8 @@ FILE, DIR, SYMLINK, CHAR, BLOCK, FIFO = range(1, 7)
 DIGEST, SIZE, FORMAT, LIMIT, POLICY, SPACE = -5000, -5001, -5002, -5003, -5004, -5006
 UNSUPPORTED = -5018
 
-JOB_STRUCT = struct.Struct("=III4xQQ32s256s")
+JOB_STRUCT = struct.Struct("=III4xQQ32s256sQQI4x")
+CHECKPOINT_STRUCT = struct.Struct("=QQI4x")
 HEAD = struct.Struct("=QqIIIIIIIIIHHHH4x")
 
 
@@ -50,6 +52,14 @@ class Refused(Exception):
     def __init__(self, code, text):
         super().__init__("%d: %s" % (code, text))
         self.code, self.text = code, text
+
+
+class Checkpoint:
+    def __init__(self, payload, entries):
+        self.at, self.sum, self.open = CHECKPOINT_STRUCT.unpack_from(payload)
+        self.payload = payload
+        self.done = len(entries) - self.open  # entries that are through
+        self.content = len(entries[-1].content) if self.open else 0
 
 
 class Entry:
@@ -114,8 +124,8 @@ class Decode:
             self.process.wait()
             return "still running"
 
-    def send(self, job, blob, piece):
-        frames = [frame(JOB, job)] + [frame(RAW, blob[at:at + piece]) for at in range(0, len(blob), piece)]
+    def send(self, job, blob, piece, checkpoint=b""):
+        frames = [frame(JOB, job), checkpoint] + [frame(RAW, blob[at:at + piece]) for at in range(0, len(blob), piece)]
         assert not self.unsent
         self.unsent = memoryview(b"".join([*frames, frame(RAW_END, b"")]))
 
@@ -143,12 +153,17 @@ class Decode:
         assert zero == 0
         return kind, self.read(length)
 
-    def layer(self, tar, blob=None, codec=NONE, diff_id=None, content_max=1 << 40, size=None, only=b"", piece=50000):
-        """Have a layer decoded. Returns its entries, or raises Refused."""
+    def layer(self, tar, blob=None, codec=NONE, diff_id=None, content_max=1 << 40, size=None, only=b"", piece=50000,
+              every=0, go_on=None, early=0):
+        """Have a layer decoded. Returns its entries, or raises Refused. With `every`, self.checkpoints are those that were
+        offered; `go_on` is one to begin at, with so many bytes of the blob before it."""
         blob = tar if blob is None else blob
         diff_id = hashlib.sha256(tar).digest() if diff_id is None else diff_id
-        self.send(JOB_STRUCT.pack(LAYER, codec, 0, len(blob) if size is None else size, content_max, diff_id, only),
-                  blob, piece)
+        size = len(blob) if size is None else size
+        offset = max(0, go_on.at - early) if go_on else 0
+        self.send(JOB_STRUCT.pack(LAYER, codec, 0, size, content_max, diff_id, only, every, offset, bool(go_on)),
+                  blob[offset:], piece, frame(CHECKPOINT, go_on.payload) if go_on else b"")
+        self.checkpoints = []
         try:
             return self.answer(len(tar))
         finally:
@@ -157,7 +172,7 @@ class Decode:
 
     def document(self, text):
         """Have a manifest parsed."""
-        self.send(JOB_STRUCT.pack(MANIFEST, NONE, 0, 1 << 30, 0, bytes(32), b""), text, 4096)
+        self.send(JOB_STRUCT.pack(MANIFEST, NONE, 0, 1 << 30, 0, bytes(32), b"", 0, 0, 0), text, 4096)
         try:
             return self.answer(0)
         finally:
@@ -179,6 +194,8 @@ class Decode:
                 entries[-1].lent += length
             elif kind == BLOCK_END:
                 os.write(self.back, b"\0")
+            elif kind == CHECKPOINT:
+                self.checkpoints.append(Checkpoint(payload, entries))
             elif kind == ENTRY_END:
                 entries[-1].sum = struct.unpack("=Q", payload)[0]
             elif kind == JOB_END:
@@ -286,7 +303,8 @@ def test_content_is_lent(decode):
 
 def test_a_lent_block_is_not_written_over(decode):
     """decode waits for the first block to come back, and what it lent stays as it was meanwhile."""
-    decode.send(JOB_STRUCT.pack(LAYER, NONE, 0, len(BIG_TAR), 1 << 40, hashlib.sha256(BIG_TAR).digest(), b""), BIG_TAR, 50000)
+    decode.send(JOB_STRUCT.pack(LAYER, NONE, 0, len(BIG_TAR), 1 << 40, hashlib.sha256(BIG_TAR).digest(), b"", 0, 0, 0),
+                BIG_TAR, 50000)
     said, lent = [], bytearray()
     while said.count(BLOCK_END) < BLOCK_CNT:
         kind, payload = decode.frame()
@@ -312,6 +330,140 @@ def test_several_frames(decode):
         assert len(decode.layer(BIG_TAR, blob, codec)) == 2
     skip = struct.pack("<II", 0x184D2A53, 5) + b"12345"
     assert len(decode.layer(BIG_TAR, skip + zst(BIG_TAR) + skip, ZSTD)) == 2
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+def facts(entries):
+    return [(e.path, e.type, e.node, e.mode, e.size, e.mtime, e.target, e.xattrs, e.sum) for e in entries]
+
+
+def check_going_on(decode, tar, blob, codec, checkpoints, entries, **options):
+    """From each checkpoint on, what is missing comes, and nothing else."""
+    for n, place in enumerate(checkpoints):
+        rest = decode.layer(tar, blob, codec, go_on=place, early=n % 3 * 1000, **options)
+        assert facts(rest) == facts(entries[place.done:]), f"{n}: {place.at}"
+        begun = entries[place.done].content[:place.content] if place.open else b""
+        for got, want in zip(rest, entries[place.done:]):
+            assert begun + got.content == want.content
+            begun = b""
+
+
+def mixed_tar(form=tarfile.PAX_FORMAT):
+    """Entries of every length of headers; contents that end anywhere in a block of 512."""
+    rng = random.Random("mixed")
+    members = []
+    for n in range(160):
+        name = "n%d/" % n + "/".join(["p" * rng.randrange(1, 90)] * rng.randrange(1, 9))
+        content = rng.randbytes(rng.choice([0, 1, 511, 512, 513, 1000, 3000, 20000])) + b"text " * rng.randrange(4000)
+        members.append((info(name, mtime=n, mode=0o600 + n % 64), content))
+        if n % 7 == 0:
+            members.append(info("link%d" % n, tarfile.SYMTYPE, linkname=name[:90]))
+    return tar_of(*members, format=form)
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_goes_on_at_every_block_of_gzip(decode, form):
+    tar = mixed_tar(form)
+    blob = gz(tar)
+    entries = decode.layer(tar, blob, GZIP, every=1)
+    checkpoints = list(decode.checkpoints)
+    assert len(checkpoints) > len(blob) / 40000, "there are more blocks than that"
+    assert any(p.open for p in checkpoints)
+    check_going_on(decode, tar, blob, GZIP, checkpoints, entries)
+
+
+def flushed(tar, step):
+    """gzip whose blocks end every `step` bytes of the tar."""
+    packer = zlib.compressobj(1, wbits=31)
+    pieces = [packer.compress(tar[at:at + step]) + packer.flush(zlib.Z_SYNC_FLUSH) for at in range(0, len(tar), step)]
+    return b"".join(pieces) + packer.flush()
+
+
+def test_goes_on_anywhere_in_the_headers(decode):
+    """Blocks that end at every byte of a long header, of padding and around the borders."""
+    tar = tar_of((info("a" * 90 + "/" + "b" * 200, mtime=1.5), b"x" * 700), info("d/", tarfile.DIRTYPE),
+                 (info("\u00fc" * 80, mtime=2.25), b"y" * 100), format=tarfile.PAX_FORMAT)
+    for step in 64, 129, 511, 512, 513:
+        blob = flushed(tar, step)
+        entries = decode.layer(tar, blob, GZIP, every=1, piece=7)
+        assert len(decode.checkpoints) >= len(tar.rstrip(b"\0")) // step - 2
+        check_going_on(decode, tar, blob, GZIP, list(decode.checkpoints), entries)
+
+
+def test_goes_on_from_where_it_went_on(decode):
+    blob = gz(BIG_TAR)
+    entries = decode.layer(BIG_TAR, blob, GZIP, every=500_000)
+    place, content, hops = decode.checkpoints[0], b"", 0
+    while True:
+        before = place.content
+        rest = decode.layer(BIG_TAR, blob, GZIP, every=400_000, go_on=place)
+        if not decode.checkpoints:
+            break
+        # what a later checkpoint counts is behind the part that this job did not send
+        hops, place = hops + 1, decode.checkpoints[0]
+        assert place.open and place.at > 0
+        content += rest[0].content[:place.content]
+        place.content += before
+    assert hops > 3 and facts(rest) == facts(entries)
+    assert BIG.endswith(rest[0].content)
+
+
+@pytest.mark.parametrize("codec,pack,places", [(NONE, lambda d: d, 8), (GZIP, gz, 8), (ZSTD, zst, 8), (LZ4, lz, 8)])
+def test_goes_on_between_members_and_frames(decode, codec, pack, places):
+    """Of gzip also within them: there is a place at every block, and pieces of its tail in between."""
+    tar, step = mixed_tar(), 100_000
+    blob = b"".join(pack(tar[at:at + step]) for at in range(0, len(tar), step))
+    entries = decode.layer(tar, blob, codec, every=1, piece=977)
+    checkpoints = list(decode.checkpoints)
+    assert len(checkpoints) >= places
+    check_going_on(decode, tar, blob, codec, checkpoints[::1 + len(checkpoints) // 60], entries, piece=983)
+
+
+def test_one_frame_is_one_piece(decode):
+    tar = mixed_tar()
+    assert decode.layer(tar, zst(tar), ZSTD, every=1) and decode.checkpoints == []
+
+
+def test_checkpoints_keep_their_distance(decode):
+    blob = gz(BIG_TAR)
+    decode.layer(BIG_TAR, blob, GZIP, every=700_000)
+    at = [0] + [p.at for p in decode.checkpoints]
+    assert len(at) == 5 and all(700_000 <= b - a < 800_000 for a, b in zip(at, at[1:]))
+
+
+def test_goes_on_in_a_file_that_is_passed_over(decode):
+    """With `only`, and within other content than what is handed on."""
+    blob = gz(BIG_TAR)
+    entries = decode.layer(BIG_TAR, blob, GZIP, every=500_000, only=b"small")
+    assert [e.path for e in entries] == [b"small"] and len(decode.checkpoints) > 3
+    check_going_on(decode, BIG_TAR, blob, GZIP, list(decode.checkpoints), entries, only=b"small")
+
+
+def test_headers_too_long_for_a_checkpoint(decode):
+    tar = pax([line(b"SCHILY.xattr.user.x", b"x" * 9000)], block(b"big", size=len(BIG), content=BIG)) + END
+    decode.layer(tar, gz(tar), GZIP, every=500_000)
+    assert decode.checkpoints == []
+
+
+def test_a_checkpoint_that_is_damaged(decode):
+    """Whatever is in it: decode says no, or what comes is another layer, and the diff_id says so; and it lives."""
+    blob = gz(BIG_TAR)
+    decode.layer(BIG_TAR, blob, GZIP, every=1_000_000)
+    good, rng = decode.checkpoints[1], random.Random("damage")
+    refusals = 0
+    for n in range(300):
+        bad = bytearray(good.payload)
+        for _ in range(rng.choice([1, 1, 8, 400])):
+            bad[rng.randrange(CHECKPOINT_STRUCT.size, len(bad))] ^= 1 << rng.randrange(8)
+        place = Checkpoint(bytes(bad), [Entry(bytes(HEAD.size))])
+        place.at = good.at
+        try:
+            decode.layer(BIG_TAR, blob, GZIP, go_on=place)
+        except Refused:
+            refusals += 1
+    assert refusals > 50, "the others hit what is not used: most of the room for headers, and much of the window"
+    assert len(decode.layer(BIG_TAR, blob, GZIP, go_on=good)) == 2
 
 
 def test_no_end_blocks_and_bytes_after_the_end_count(decode):
