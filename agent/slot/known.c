@@ -5,7 +5,10 @@
  * The table says nothing of content. Whose content a file has says the slot's TOC: a record TOC_LAYER names the layer,
  * by its diff_id, of the records behind it. So nothing is hashed for this, and no short checksum decides what is the
  * same: the same layer has the same file at the same path. Layers of which that can't be said in a few words (a path
- * through a link of the layer, a path that comes twice) leave no table. */
+ * through a link of the layer, a path that comes twice) leave no table.
+ *
+ * A stream that is cut leaves its table as far as it came. Up to a mark of which everything is found in the slot again, the
+ * table stands for what had come. */
 #include <string.h>
 #include <unistd.h>
 
@@ -15,17 +18,16 @@
 /* --- noting -------------------------------------------------------------------------------------------------------- */
 
 /* The records from here on are of this layer. Not in the slot, so it is hidden from all who look for nodes. */
-static int mark(struct toc *t, const struct digest *id, struct err *e)
+static int mark_in(struct toc *t, const struct digest *id, struct err *e)
 {
     static const struct node nothing;
     uint32_t at;
     return toc_add(t, "", &nothing, TOC_LAYER, TOC_HIDDEN, 0, id, &at, e);
 }
 
-int slot_known_begin(struct slot_tree *s, struct err *e)
+int slot_known_mark(struct slot_tree *s, const struct digest *id, struct err *e)
 {
-    s->known.noting = false;
-    return mark(&s->toc, NULL, e);
+    return mark_in(&s->toc, id, e);
 }
 
 void slot_known_drop(struct slot_tree *s)
@@ -42,7 +44,7 @@ void slot_tree_layer_note(struct slot_tree *s, const char *table, const struct d
         return;
     slot_known_drop(s);
     s->known.noting = toc_create(&s->known.toc, table, CONFIG_SLOT_ENTRY_MAX, &e) == 0 &&
-                      mark(&s->known.toc, id, &e) == 0 && mark(&s->toc, id, &e) == 0;
+                      mark_in(&s->known.toc, id, &e) == 0 && slot_known_mark(s, id, &e) == 0;
     if (!s->known.noting)
         log_warning("table of the layer: %s", e.text);
 }
@@ -131,16 +133,17 @@ static void take_entry(const struct toc_item *it, struct entry *en)
     en->node = toc_node(it);
 }
 
-static int replay(struct slot_tree *s, const struct digest *id, struct entry *en, struct err *e)
+/* Up to `end` in the table. */
+static int replay(struct slot_tree *s, const struct digest *id, uint64_t end, struct entry *en, struct err *e)
 {
     const struct entry_place place = {0};
     struct toc_item it;
     uint64_t pos = 0;
     int rc = toc_next(&s->known.toc, &pos, &it, e); /* the layer itself */
     if (rc > 0)
-        rc = mark(&s->toc, id, e);
+        rc = slot_known_mark(s, id, e);
     s->known.of = id;
-    while (rc == 0 && (rc = toc_next(&s->known.toc, &pos, &it, e)) > 0) {
+    while (rc == 0 && pos < end && (rc = toc_next(&s->known.toc, &pos, &it, e)) > 0) {
         struct content c = {.left = it.r.size, .place = &place};
         take_entry(&it, en);
         rc = slot_tree_entry(s, en, it.r.type == NODE_FILE ? &c : NULL, e);
@@ -155,11 +158,79 @@ int slot_tree_layer_known(struct slot_tree *s, const char *table, const struct d
     ASSERT(s->layer_open);
     slot_known_drop(s);
     int rc = !s->second && toc_open(&s->known.toc, table, e) == 0 && all_at_hand(s, id) ? 1 : 0;
-    if (rc > 0 && replay(s, id, en, e) != 0) {
+    if (rc > 0 && replay(s, id, UINT64_MAX, en, e) != 0) {
         rc = e->code;
         if (!s->dry) /* the next try is by another way */
             (void)unlink(table);
     }
     slot_known_drop(s);
     return rc;
+}
+
+/* --- going on -------------------------------------------------------------------------------------------------------- */
+
+bool slot_tree_mark(struct slot_tree *s, uint64_t at, uint64_t xxh64, struct slot_mark *out)
+{
+    struct toc *t = &s->known.toc;
+    struct err e;
+    if (!s->known.noting || s->second)
+        return false;
+    *out = (struct slot_mark){.table_len = t->end, .table_xxh64 = sum_end(&t->put)};
+    if (s->filling != NULL) {
+        out->at = at;
+        out->xxh64 = xxh64;
+        memcpy(out->path, s->filling, strlen(s->filling) + 1);
+    }
+    return toc_flush(t, &e) == 0 && toc_flush(&s->toc, &e) == 0;
+}
+
+/* Of a stream that is going on, content for a hard link may still come, in the second pass. */
+static bool is_there_still(struct slot_tree *s, const struct toc_item *it, const struct digest *id)
+{
+    return it->r.type == TOC_HARDLINK || is_at_hand(s, it, id);
+}
+
+/* The number of the first mark that holds, or `cnt`. */
+static int choose(struct slot_tree *s, const struct digest *id, const struct slot_mark *marks, int cnt)
+{
+    struct toc *t = &s->known.toc;
+    bool holds[SLOT_MARKS_MAX] = {false};
+    struct toc_item it;
+    struct err e;
+    uint64_t pos = 0;
+    int rc = toc_next(t, &pos, &it, &e);
+    if (rc > 0 && (it.r.type != TOC_LAYER || digest_compare(&it.digest, id) != VERDICT_MATCH))
+        rc = 0;
+    while (rc > 0) {
+        for (int i = 0; i < cnt; i++)
+            holds[i] = holds[i] || (pos == marks[i].table_len && sum_end(&t->sum) == marks[i].table_xxh64);
+        rc = toc_next(t, &pos, &it, &e);
+        if (rc > 0 && !is_there_still(s, &it, id))
+            break;
+    }
+    for (int i = 0; i < cnt; i++)
+        if (holds[i] &&
+            (marks[i].path[0] == '\0' || slot_reuse_begins(s, marks[i].path, marks[i].at, marks[i].xxh64)))
+            return i;
+    return cnt;
+}
+
+int slot_tree_layer_resume(struct slot_tree *s, const char *table, const struct digest *id,
+                           const struct slot_mark *marks, int cnt, struct entry *en, struct err *e)
+{
+    ASSERT(s->layer_open && !s->dry && cnt <= (int)SLOT_MARKS_MAX);
+    slot_known_drop(s);
+    if (s->second || toc_open(&s->known.toc, table, e) != 0)
+        return cnt;
+    s->known.resuming = true;
+    int rc = 0, n = choose(s, id, marks, cnt);
+    if (n < cnt)
+        rc = replay(s, id, marks[n].table_len, en, e);
+    if (rc >= 0 && n < cnt)
+        rc = toc_go_on(&s->known.toc, table, marks[n].table_len, CONFIG_SLOT_ENTRY_MAX, e);
+    s->known.resuming = false;
+    if (rc < 0 || n == cnt)
+        slot_known_drop(s);
+    s->known.noting = rc >= 0 && n < cnt;
+    return rc < 0 ? rc : n;
 }

@@ -4,7 +4,7 @@
  *     converge.c  what of the old content stays       write.c  the port's calls, file content
  *     verify.c    read back                           walk.c   remove what does not belong, see what is there
  *     reuse.c     content that the slots hold         want.c   content that has to be fetched
- *     known.c     layers that were streamed before
+ *     known.c     layers that were streamed before, or in part
  */
 #ifndef SLIPWAY_SLOT_PRIV_H
 #define SLIPWAY_SLOT_PRIV_H
@@ -43,6 +43,7 @@ struct reuse {
         struct toc toc; /* of what is there, or was: REUSE_OLD's shrinks as the slot converges */
         struct path_dirs dirs;
         int root; /* -1: not at hand. REUSE_OLD's is the slot's own, not owned */
+        bool cut; /* the TOC has no trailer: what it says is believed where the content bears it out */
         uint32_t layer_cnt;
         struct {
             uint32_t at; /* offset in the TOC / 16, of the first record */
@@ -62,6 +63,7 @@ struct layer_table {
     struct toc toc;
     bool noting;             /* what comes is put into it */
     const struct digest *of; /* its entries are given; NULL: they are not */
+    bool resuming;           /* and so they were when the stream was cut */
 };
 
 /* The file of a layer's table of contents that was given last, while it may still have chunks. */
@@ -91,6 +93,9 @@ struct slot_tree {
     uint64_t nodes_free;
     struct slot_tree_stats stats;
     const char *toc_path;
+    char toc_new
+        [NODE_PATH_MAX]; /* the TOC's name while a cut one of the last try has the other; "": it has it */
+    const char *filling; /* the file that content->left goes to; NULL: none */
     struct claims claims;
     struct path_dirs dirs;
     struct path_lookup lookup;
@@ -151,8 +156,11 @@ int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
                     const struct entry_place *place, struct file_got *got, struct err *e);
 /* Is the file at `path` in one of the slots, as the layer `id` left it? */
 bool slot_reuse_has(struct slot_tree *s, const char *path, uint64_t size, const struct digest *id);
+/* Does the file at `path` of the slot itself begin with `len` bytes of that checksum? */
+bool slot_reuse_begins(struct slot_tree *s, const char *path, uint64_t len, uint64_t xxh64);
 /* The regular file at `path` on one side, open; -1: there is none. */
 int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st);
+/* `out` or `sum` may be NULL. */
 int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, struct digest *out,
                       struct sum *sum, struct err *e);
 /* `len` bytes at `from` of `source` go to `at` of `fd`, over what is there. */
@@ -174,7 +182,9 @@ int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct
                     const struct stat *st, struct err *e);
 
 /* known.c */
-int slot_known_begin(struct slot_tree *s, struct err *e); /* a layer begins */
+/* The records from here on are of this layer; NULL: of none that is known. A layer is complete where another such mark
+ * follows. */
+int slot_known_mark(struct slot_tree *s, const struct digest *id, struct err *e);
 void slot_known_note(struct slot_tree *s, const struct entry *en);
 void slot_known_drop(struct slot_tree *s);
 

@@ -79,13 +79,18 @@ static void add_layer(struct reuse *r, enum reuse_side side, const struct toc_it
     }
 }
 
-/* The layer that the record at `at` is of; zero: not known. */
-static struct digest layer_at(const struct reuse *r, enum reuse_side side, uint32_t at)
+/* The layer that the record at `at` is of; zero: not known. Of a TOC that was cut the last one is not complete, and its
+ * records are good only for going on with it. */
+static struct digest layer_at(const struct slot_tree *s, enum reuse_side side, uint32_t at)
 {
+    const struct reuse *r = &s->reuse;
     uint32_t i = r->side[side].layer_cnt;
+    bool last_counts = !r->side[side].cut || s->known.resuming;
     while (i > 0 && r->side[side].layers[i - 1].at > at)
         i--;
-    return i > 0 ? r->side[side].layers[i - 1].id : (struct digest){{0}};
+    if (i == 0 || (i == r->side[side].layer_cnt && !last_counts))
+        return (struct digest){{0}};
+    return r->side[side].layers[i - 1].id;
 }
 
 static int index_side(struct reuse *r, enum reuse_side side, struct err *e)
@@ -109,7 +114,7 @@ static int index_side(struct reuse *r, enum reuse_side side, struct err *e)
         if (!digest_is_zero(&it.digest))
             insert(r, &it.digest, sizeof it.digest, where);
     }
-    return rc;
+    return r->side[side].cut ? 0 : rc;
 }
 
 /* Made when the first table of contents asks for it. Of a TOC that turns out damaged at its end, what was believed so
@@ -187,20 +192,23 @@ int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, s
 {
     struct hash h;
     ssize_t n = 0;
-    hash_begin(&h);
+    if (out != NULL)
+        hash_begin(&h);
     while (len > 0) {
         size_t want = len < sizeof s->io ? (size_t)len : sizeof s->io;
         n = io_pread_full(fd, s->io, want, (off_t)off);
         if (n < (ssize_t)want)
             break;
-        hash_update(&h, s->io, want);
+        if (out != NULL)
+            hash_update(&h, s->io, want);
         if (sum != NULL)
             sum_update(sum, s->io, want);
         s->stats.bytes.read += want;
         off += want;
         len -= want;
     }
-    hash_end(&h, out);
+    if (out != NULL)
+        hash_end(&h, out);
     if (n < 0)
         return err_errno(e, "read");
     return len > 0 ? err_set(e, ERR_FLASH, "read: ends too early") : 0;
@@ -268,10 +276,10 @@ static int is_wanted(struct slot_tree *s, enum reuse_side side, const char *path
     if (recorded)
         *xxh64 = it.r.xxh64;
     if (of != NULL) {
-        struct digest layer = recorded ? layer_at(&s->reuse, side, it.at) : (struct digest){{0}};
+        struct digest layer = recorded ? layer_at(s, side, it.at) : (struct digest){{0}};
         return recorded && same_digest(&layer, of);
     }
-    if (recorded && !digest_is_zero(&it.digest))
+    if (recorded && !digest_is_zero(&it.digest) && !s->reuse.side[side].cut)
         return same_digest(&it.digest, &place->digest);
     sum_begin(&sum);
     int rc = slot_range_digest(s, fd, 0, (uint64_t)st->st_size, &got, &sum, e);
@@ -395,6 +403,25 @@ int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
     return rc;
 }
 
+static bool begins(struct slot_tree *s, int fd, uint64_t len, uint64_t xxh64)
+{
+    struct sum sum;
+    struct err e;
+    sum_begin(&sum);
+    return slot_range_digest(s, fd, 0, len, NULL, &sum, &e) == 0 && sum_end(&sum) == xxh64;
+}
+
+bool slot_reuse_begins(struct slot_tree *s, const char *path, uint64_t len, uint64_t xxh64)
+{
+    struct stat st;
+    int fd = slot_reuse_open(s, REUSE_OLD, path, &st);
+    if (fd < 0)
+        return false;
+    bool has = begins(s, fd, len, xxh64);
+    forget(fd);
+    return has;
+}
+
 bool slot_reuse_has(struct slot_tree *s, const char *path, uint64_t size, const struct digest *id)
 {
     if (!s->reuse.indexed)
@@ -405,12 +432,13 @@ bool slot_reuse_has(struct slot_tree *s, const char *path, uint64_t size, const 
         struct stat st;
         if (!find_path(s, side, path, &it) || it.r.size != size)
             continue;
-        struct digest layer = layer_at(&s->reuse, side, it.at);
+        struct digest layer = layer_at(s, side, it.at);
         int fd = same_digest(&layer, id) ? slot_reuse_open(s, side, path, &st) : -1;
         if (fd < 0)
             continue;
-        close(fd);
-        if (is_untouched(&it, &st))
+        bool has = is_untouched(&it, &st) && (!s->reuse.side[side].cut || begins(s, fd, size, it.r.xxh64));
+        forget(fd);
+        if (has)
             return true;
     }
     return false;

@@ -27,7 +27,7 @@ struct toc_trailer {
 };
 _Static_assert(sizeof(struct toc_trailer) == 32, "FORMAT.md says 32");
 
-static int flush(struct toc *t, struct err *e)
+int toc_flush(struct toc *t, struct err *e)
 {
     if (t->buf_len == 0)
         return 0;
@@ -38,9 +38,18 @@ static int flush(struct toc *t, struct err *e)
     return 0;
 }
 
+int toc_sync(struct toc *t, struct err *e)
+{
+    int rc = toc_flush(t, e);
+    if (rc == 0 && IO_RETRY(fsync(t->fd)) != 0)
+        rc = err_errno(e, "TOC: fsync");
+    return rc;
+}
+
 static int append(struct toc *t, const void *data, size_t len, struct err *e)
 {
     const uint8_t *p = data;
+    sum_update(&t->put, data, len);
     while (len > 0) {
         size_t n = sizeof t->buf - t->buf_len < len ? sizeof t->buf - t->buf_len : len;
         memcpy(t->buf + t->buf_len, p, n);
@@ -49,7 +58,7 @@ static int append(struct toc *t, const void *data, size_t len, struct err *e)
         p += n;
         len -= n;
         if (t->buf_len == sizeof t->buf) {
-            int rc = flush(t, e);
+            int rc = toc_flush(t, e);
             if (rc != 0)
                 return rc;
         }
@@ -65,13 +74,16 @@ static void start(struct toc *t, int fd)
     t->window_at = 0;
     t->window_len = 0;
     sum_begin(&t->sum);
+    sum_begin(&t->put);
 }
 
 int toc_create_fd(struct toc *t, int fd, uint32_t max, struct err *e)
 {
     start(t, fd);
     t->limit = (uint64_t)max * 512;
-    return append(t, &head, sizeof head, e);
+    int rc = append(t, &head, sizeof head, e);
+    sum_begin(&t->put);
+    return rc;
 }
 
 int toc_create(struct toc *t, const char *path, uint32_t max, struct err *e)
@@ -198,7 +210,7 @@ static const uint8_t *view(struct toc *t, uint64_t off, size_t need, struct err 
     bool reads_on = off >= t->window_at && off - t->window_at <= sizeof t->window;
     size_t len = reads_on || need > 1024 ? sizeof t->window : 1024;
     t->window_len = 0;
-    if (off + need > t->flushed && flush(t, e) != 0)
+    if (off + need > t->flushed && toc_flush(t, e) != 0)
         return NULL;
     ssize_t got = io_pread_full(t->fd, t->window, len, (off_t)off);
     if (got < 0) {
@@ -261,11 +273,33 @@ int toc_seal(struct toc *t, struct err *e)
 {
     struct toc_trailer z = trailer_of(t);
     int rc = append(t, &z, sizeof z, e);
-    if (rc == 0)
-        rc = flush(t, e);
-    if (rc == 0 && IO_RETRY(fsync(t->fd)) != 0)
-        rc = err_errno(e, "TOC: fsync");
-    return rc;
+    return rc != 0 ? rc : toc_sync(t, e);
+}
+
+bool toc_is_sealed(const struct toc *t)
+{
+    struct toc_trailer z;
+    return t->end >= TOC_HEAD_LEN + sizeof z &&
+           io_pread_full(t->fd, &z, sizeof z, (off_t)(t->end - sizeof z)) == (ssize_t)sizeof z &&
+           z.len == sizeof z && z.type == TOC_TRAILER;
+}
+
+int toc_go_on(struct toc *t, const char *path, uint64_t pos, uint32_t max, struct err *e)
+{
+    int fd = IO_RETRY(open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    if (fd < 0 || ftruncate(fd, (off_t)pos) != 0) {
+        err_errno(e, "TOC: %s", path);
+        if (fd >= 0)
+            close(fd);
+        return e->code;
+    }
+    close(t->fd);
+    t->fd = fd;
+    t->end = t->flushed = pos;
+    t->limit = (uint64_t)max * 512;
+    t->window_len = 0;
+    t->put = t->sum;
+    return 0;
 }
 
 static int check_trailer(const struct toc *t, uint64_t off, const uint8_t *p, struct err *e)

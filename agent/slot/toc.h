@@ -70,6 +70,7 @@ struct toc {
     uint64_t window_at;
     uint32_t window_len;
     struct sum sum; /* of what toc_next has passed */
+    struct sum put; /* of what was added */
     _Alignas(16) uint8_t buf[32768];
     _Alignas(16) uint8_t window[TOC_REC_MAX];
 };
@@ -83,11 +84,20 @@ int toc_add(struct toc *t, const char *path, const struct node *n, uint8_t type,
 int toc_kill(struct toc *t, uint32_t at, struct err *e);
 /* The content that the record waited for has come. */
 int toc_fill(struct toc *t, uint32_t at, uint64_t xxh64, struct err *e);
+/* Hand what was added so far to the file. */
+int toc_flush(struct toc *t, struct err *e);
+/* And to the medium. */
+int toc_sync(struct toc *t, struct err *e);
 /* Append the trailer and make the file durable. All records must have been passed by toc_next. */
 int toc_seal(struct toc *t, struct err *e);
 
 /* Reading */
 int toc_open(struct toc *t, const char *path, struct err *e);
+/* It has a trailer, sound or not: nothing was to be added any more. */
+bool toc_is_sealed(const struct toc *t);
+/* Of a file without trailer, opened and read by toc_next up to `pos`: cut off what is behind, and write on. `max` as in
+ * toc_create(). */
+int toc_go_on(struct toc *t, const char *path, uint64_t pos, uint32_t max, struct err *e);
 int toc_read(struct toc *t, uint32_t at, struct toc_item *out, struct err *e);
 /* From the first record: set *pos = 0. Returns 1, 0 after the last, or an error. Of a sealed file the trailer is
  * checked then, so act on nothing that can't be undone before. */

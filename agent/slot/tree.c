@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -55,6 +56,7 @@ static int claim_root(struct slot_tree *s, struct err *e)
 
 static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_max, struct err *e)
 {
+    struct toc *old = &s->reuse.side[REUSE_OLD].toc;
     struct tree_space sp = {0};
     int rc = slot_is_empty(s, e);
     s->fresh = rc > 0;
@@ -67,14 +69,18 @@ static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_ma
     /* A layer may hold what upper layers hide, and each entry costs up to three blocks of tar. */
     *content_max = sp.bytes_total + (uint64_t)CONFIG_SLOT_ENTRY_MAX * 1536;
     s->reuse.side[REUSE_OLD].root = s->root;
-    if (toc_open(&s->reuse.side[REUSE_OLD].toc, toc_path, e) != 0)
-        toc_close(&s->reuse.side[REUSE_OLD].toc);
+    if (toc_open(old, toc_path, e) != 0)
+        toc_close(old);
+    s->reuse.side[REUSE_OLD].cut = old->fd >= 0 && !toc_is_sealed(old);
     s->toc_path = toc_path;
+    s->toc_new[0] = '\0';
     if (s->dry) {
         int fd = slot_nameless(toc_path, e);
         rc = fd < 0 ? fd : toc_create_fd(&s->toc, fd, CONFIG_SLOT_ENTRY_MAX, e);
     } else {
-        rc = toc_create(&s->toc, toc_path, CONFIG_SLOT_ENTRY_MAX, e);
+        if (s->reuse.side[REUSE_OLD].cut)
+            snprintf(s->toc_new, sizeof s->toc_new, "%s.new", toc_path);
+        rc = toc_create(&s->toc, s->toc_new[0] != '\0' ? s->toc_new : toc_path, CONFIG_SLOT_ENTRY_MAX, e);
     }
     return rc != 0 ? rc : claim_root(s, e);
 }
@@ -115,8 +121,8 @@ int slot_tree_layer(struct slot_tree *s, struct err *e)
     s->layer_open = true;
     s->second = s->parent_known = false;
     s->ordinal = s->pending_cnt = 0;
-    int rc = slot_known_begin(s, e);
-    return rc != 0 ? rc : slot_want_begin(s, e);
+    s->known.noting = false;
+    return slot_want_begin(s, e);
 }
 
 int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e)
@@ -127,7 +133,7 @@ int slot_tree_layer_end(struct slot_tree *s, bool *again, struct err *e)
     for (uint32_t i = 0; s->second && i < s->pending_cnt; i++)
         if (s->pending[i].made == 0)
             return err_set(e, ERR_STATE, "the layer was not the same the second time");
-    return 0;
+    return *again ? 0 : slot_known_mark(s, NULL, e);
 }
 
 int slot_tree_layer_again(struct slot_tree *s, struct err *e)
@@ -136,6 +142,27 @@ int slot_tree_layer_again(struct slot_tree *s, struct err *e)
     s->layer_open = s->second = true;
     s->ordinal = 0;
     return slot_want_begin(s, e);
+}
+
+/* The TOC takes the name of the one that the last try left. */
+static int take_name(struct slot_tree *s, struct err *e)
+{
+    if (s->toc_new[0] == '\0')
+        return 0;
+    if (rename(s->toc_new, s->toc_path) != 0 || syncfs(s->toc.fd) != 0)
+        return err_errno(e, "TOC: %s", s->toc_path);
+    s->toc_new[0] = '\0';
+    return 0;
+}
+
+int slot_tree_sync(struct slot_tree *s, struct err *e)
+{
+    int rc = s->ops->sync(s->root, e);
+    if (rc == 0)
+        rc = toc_sync(&s->toc, e);
+    if (rc == 0 && s->known.noting)
+        rc = toc_sync(&s->known.toc, e);
+    return rc != 0 ? rc : take_name(s, e);
 }
 
 /* --- seal ------------------------------------------------------------------------------------------------------- */
@@ -205,6 +232,8 @@ static int seal(struct slot_tree *s, const char *const *needs, int needs_cnt, st
         rc = check_need(s, needs[i], e);
     if (rc == 0)
         rc = toc_seal(&s->toc, e);
+    if (rc == 0)
+        rc = take_name(s, e);
     slot_ring_drop(s);
     path_dirs_drop(&s->dirs);
     if (rc == 0)

@@ -56,6 +56,10 @@ int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char 
 int slot_tree_look(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
                    uint64_t *content_max, struct err *e);
 
+/* What was applied so far is on the medium, and the TOC says so: after a cut, what of it is still as that says stays without
+ * being fetched again. */
+int slot_tree_sync(struct slot_tree *s, struct err *e);
+
 /* The next lower layer starts. Call once per layer, top layer first. */
 int slot_tree_layer(struct slot_tree *s, struct err *e);
 
@@ -105,6 +109,29 @@ int slot_tree_layer_known(struct slot_tree *s, const char *table, const struct d
 void slot_tree_layer_note(struct slot_tree *s, const char *table, const struct digest *id);
 /* The stream was what it should be. True: `table` is whole and on the medium. */
 bool slot_tree_layer_noted(struct slot_tree *s);
+
+/* --- a layer whose stream was cut ---------------------------------------------------------------------------------
+ *
+ *     layer -> note -> (entry* mark)*               the cut
+ *     layer -> resume -> (entry* mark)* -> noted    the next try, with the same layers above
+ */
+#define SLOT_MARKS_MAX 4u
+
+/* How far a stream has come, all that was given before being applied. */
+struct slot_mark {
+    uint64_t table_len, table_xxh64; /* of the layer's table, which has the entries that are through */
+    /* of the file whose content is just being written: so much is there, and has this checksum */
+    uint64_t at, xxh64;
+    char path[NODE_PATH_MAX]; /* "": there is none, or it is hidden */
+};
+/* Between entries, or from within their content, of which `at` bytes came. False: of this layer nothing can be said that one
+ * could go on from. What *out says is in the files, but not yet on the medium. */
+bool slot_tree_mark(struct slot_tree *s, uint64_t at, uint64_t xxh64, struct slot_mark *out);
+/* Take up the stream of the layer `id` at one of `cnt` marks, the newest first: at the first of which everything is still in
+ * the slot, checksum by checksum. Returns its number, with the entries before it applied and the table going on; `cnt`
+ * when there is none, and nothing was done; or an error. `en` is only to work in. */
+int slot_tree_layer_resume(struct slot_tree *s, const char *table, const struct digest *id,
+                           const struct slot_mark *marks, int cnt, struct entry *en, struct err *e);
 
 /* The layer's last entry was given. *again is true when hard links of this layer still need the content of files
  * that upper layers hide: call slot_tree_layer_again() and stream the same layer once more. */

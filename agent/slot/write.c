@@ -228,9 +228,14 @@ static int write_content(struct slot_tree *s, const char *path, const struct nod
     int rc = slot_place(s, path, n, &fd, &old, e);
     if (rc != 0)
         return rc;
-    rc = slot_fill(s, fd, 0, n->size, old, &k, c, e);
+    s->filling = path;
+    if (old < c->begun)
+        rc = err_set(e, ERR_STATE, "what was there of it is gone");
+    else
+        rc = slot_fill(s, fd, c->begun, n->size - c->begun, old - c->begun, &k, c, e);
     if (rc == 0)
         rc = content_end(c, &end, e);
+    s->filling = NULL;
     if (rc != 0)
         blame(path, e);
     else
@@ -268,7 +273,7 @@ int slot_write_file(struct slot_tree *s, const char *path, const struct node *n,
                     struct file_got *got, struct err *e)
 {
     *got = (struct file_got){0};
-    if (c == NULL || c->left != n->size)
+    if (c == NULL || c->begun > n->size || c->left != n->size - c->begun)
         return err_set(e, ERR_SIZE, "%s: want %llu bytes of content, got %llu", path,
                        (unsigned long long)n->size, c != NULL ? (unsigned long long)c->left : 0);
     ASSERT(!s->dry || c->place != NULL);

@@ -162,10 +162,16 @@ int entry_pipe_head(struct entry_pipe *p, struct frame *out, struct err *e)
     int rc;
 
     while ((rc = p->read(p, out, sizeof *out, e)) == 0 && (rc = frame_check_head(out, e)) == 0) {
-        if (out->type != FRAME_BLOCK_END || out->len != 0 || !p->blocks)
+        bool is_block_end = out->type == FRAME_BLOCK_END && out->len == 0 && p->blocks;
+
+        if (out->type == FRAME_CHECKPOINT && p->checkpoint)
+            rc = p->checkpoint(p, out->len, e);
+        else if (!is_block_end)
             return 0;
-        if (io_write_full(p->back_fd, "", 1) < 0)
+        else if (io_write_full(p->back_fd, "", 1) < 0)
             return err_errno(e, "decode");
+        if (rc < 0)
+            return rc;
     }
     return rc;
 }

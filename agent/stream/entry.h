@@ -73,8 +73,11 @@ struct entry_pipe {
     int64_t (*move)(struct entry_pipe *p, int fd, uint64_t len, struct err *e);
     const uint8_t *blocks; /* what decode lends (stream/blocks.h); NULL: it may not */
     int back_fd;
+    /* read the payload of a FRAME_CHECKPOINT, whatever was expected when it came; NULL: none may */
+    int (*checkpoint)(struct entry_pipe *p, uint32_t len, struct err *e);
 };
-/* As frame_read_head and frame_read_fixed. Blocks that decode is through with are given back on the way. */
+/* As frame_read_head and frame_read_fixed. Blocks that decode is through with are given back, and checkpoints taken, on the
+ * way. */
 int entry_pipe_head(struct entry_pipe *p, struct frame *out, struct err *e);
 int entry_pipe_fixed(struct entry_pipe *p, const struct frame *head, void *out, uint32_t len, struct err *e);
 /* Read the payload of a FRAME_ENTRY head. ERR_PEER when a bound or a rule above is broken. */
@@ -84,6 +87,7 @@ int entry_read(struct entry_pipe *p, const struct frame *head, struct entry *out
 struct content {
     struct entry_pipe *pipe;
     uint64_t left;       /* of the file */
+    uint64_t begun;      /* so much of it came before a cut, and is not in `left` */
     uint32_t in_frame;   /* of the present FRAME_DATA or FRAME_LENT */
     const uint8_t *lent; /* where the latter's next byte is; NULL: it is the former */
     bool refused; /* decode gave up in the middle, with its own error: nothing more comes of this blob */

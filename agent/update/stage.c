@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "slot/tree.h"
 #include "stream/blocks.h"
 #include "stream/job.h"
+#include "update/checkpoint.h"
 #include "update/partial.h"
 #include "update/tables.h"
 #include "update/talk.h"
@@ -35,6 +37,13 @@ struct stage {
     struct partial partial;
     bool parts; /* so far the registry sent them */
     struct entry entry;
+    const struct content *content; /* that comes for `entry`, or NULL */
+    uint32_t layer;                /* whose stream it is */
+    uint64_t every;                /* of its bytes a checkpoint is wanted; 0: none */
+    bool noted;                    /* its table is whole */
+    bool owed; /* the entry that checkpoints.it was taken in the middle of has not come again yet */
+    struct checkpoints checkpoints;
+    struct slot_mark marks[CHECKPOINT_CNT];
     struct slot_tree *tree;
     struct slot_disk disk;
     struct oci_index_choice choice;
@@ -143,7 +152,61 @@ static void layer_enter(struct stage *s, uint32_t i)
     phase_enter(s, STAGE_LAYERS);
 }
 
-static int layer_begin(struct stage *s, uint32_t i, struct err *e)
+/* --- checkpoints --------------------------------------------------------------------------------------------------- */
+
+static struct checkpoint_of checkpoint_of(const struct stage *s)
+{
+    return (struct checkpoint_of){
+        .layer = s->manifest.layers[s->layer].digest, .manifest = s->choice.digest, .slot = s->job->slot};
+}
+
+/* What decode offered is in checkpoints.it: keep it, with what is to be said of the slot and of the blob. */
+static void checkpoint_keep(struct stage *s)
+{
+    struct checkpoint *it = &s->checkpoints.it;
+    bool durable = checkpoints_sync_due(&s->checkpoints);
+    struct err e;
+
+    it->of = checkpoint_of(s);
+    it->begun = s->content ? s->entry.node.size - s->content->left : 0;
+    if (it->job.open != (s->content ? 1 : 0) || !pump_place(&s->pump, it->job.at, &it->pump) ||
+        !slot_tree_mark(s->tree, it->begun, it->job.xxh64, &it->mark))
+        return;
+    if (durable && slot_tree_sync(s->tree, &e) != 0)
+        log_warning("checkpoint: %s", e.text);
+    else
+        checkpoints_save(&s->checkpoints, durable);
+}
+
+static int checkpoint_take(struct entry_pipe *pipe, uint32_t len, struct err *e)
+{
+    struct stage *s = (struct stage *)((char *)pipe - offsetof(struct stage, pump.said.pipe));
+    int rc = s->every == 0 || s->owed ? err_set(e, ERR_PEER, "decode sent a checkpoint out of place") : 0;
+
+    if (rc == 0)
+        rc = checkpoint_read(&s->checkpoints.it, pipe, len, e);
+    if (rc == 0)
+        checkpoint_keep(s);
+    return rc;
+}
+
+/* The first entry after a checkpoint within one: of its content, only the rest comes. */
+static int entry_go_on(struct stage *s, struct content *c, struct err *e)
+{
+    const struct checkpoint *it = &s->checkpoints.it;
+
+    s->owed = false;
+    if (s->entry.type != ENTRY_NODE || s->entry.node.type != NODE_FILE || it->begun > s->entry.node.size ||
+        (it->mark.path[0] && strcmp(it->mark.path, s->entry.path) != 0))
+        return err_set(e, ERR_PEER, "decode went on with %.120s, want %.120s", s->entry.path, it->mark.path);
+    c->begun = it->begun;
+    c->left = s->entry.node.size - it->begun;
+    return 0;
+}
+
+/* --- a layer --------------------------------------------------------------------------------------------------------- */
+
+static int layer_begin(struct stage *s, uint32_t i, const struct checkpoint *from, struct err *e)
 {
     const struct oci_blob *blob = &s->manifest.layers[i];
     struct fetch_request request = {.kind = FETCH_BLOB, .digest = blob->digest, .size = blob->size};
@@ -153,18 +216,29 @@ static int layer_begin(struct stage *s, uint32_t i, struct err *e)
         .size = blob->size,
         .content_max = s->content_max,
         .diff_id = s->config.diff_ids[i],
+        .every = s->every,
+        .go_on = from != NULL,
     };
+    int rc;
 
     snprintf(job.only, sizeof job.only, "%s", s->config.disk);
-    return talk_begin(&s->pump, &request, &job, e);
+    s->owed = from && from->job.open;
+    if (!from)
+        return talk_begin(&s->pump, &request, &job, e);
+    request.offset = job.offset = from->pump.hash.len;
+    rc = talk_begin(&s->pump, &request, &job, e);
+    pump_go_on(&s->pump, &from->pump);
+    return rc < 0 ? rc
+                  : frame_write_two(STAGE_FD_RAW, FRAME_CHECKPOINT, &from->job, sizeof from->job, from->place,
+                                    from->len, e);
 }
 
-/* Give each entry of the layer to `apply`. */
-static int layer_take(struct stage *s, uint32_t i,
+/* Give each entry of the layer to `apply`, or of what follows a checkpoint. */
+static int layer_take(struct stage *s, uint32_t i, const struct checkpoint *from,
                       int (*apply)(struct stage *s, struct content *c, struct err *e), struct err *e)
 {
     struct frame head;
-    int rc = layer_begin(s, i, e);
+    int rc = layer_begin(s, i, from, e);
 
     while (rc == 0) {
         struct content content = {.pipe = &s->pump.said.pipe};
@@ -172,6 +246,8 @@ static int layer_take(struct stage *s, uint32_t i,
         rc = entry_pipe_head(&s->pump.said.pipe, &head, e);
         if (rc < 0)
             return rc;
+        if (head.type == FRAME_JOB_END && s->owed)
+            return err_set(e, ERR_PEER, "decode did not go on with %.120s", s->checkpoints.it.mark.path);
         if (head.type != FRAME_ENTRY)
             return talk_end(&s->pump, &head, &s->manifest.layers[i].digest, e);
         rc = entry_read(&s->pump.said.pipe, &head, &s->entry, e);
@@ -179,7 +255,11 @@ static int layer_take(struct stage *s, uint32_t i,
             return rc;
         if (s->entry.type == ENTRY_NODE && s->entry.node.type == NODE_FILE)
             content.left = s->entry.node.size;
+        if (s->owed && entry_go_on(s, &content, e) < 0)
+            return e->code;
+        s->content = content.left > 0 || content.begun > 0 ? &content : NULL;
         rc = apply(s, &content, e);
+        s->content = NULL;
         if (rc < 0 && content.refused)
             rc = talk_refused(&s->pump, &s->manifest.layers[i].digest, e);
         progress_tick(s);
@@ -188,7 +268,7 @@ static int layer_take(struct stage *s, uint32_t i,
 }
 
 /* The same, or count what it would cost. */
-static int layer_stream(struct stage *s, uint32_t i,
+static int layer_stream(struct stage *s, uint32_t i, const struct checkpoint *from,
                         int (*apply)(struct stage *s, struct content *c, struct err *e), struct err *e)
 {
     struct plan_cost *cost = &s->plan.cost;
@@ -200,7 +280,7 @@ static int layer_stream(struct stage *s, uint32_t i,
         cost->requests++;
         cost->download += s->manifest.layers[i].size;
     } else {
-        rc = layer_take(s, i, apply, e);
+        rc = layer_take(s, i, from, apply, e);
         s->stream_ms += board.clock->boot_ms() - from_ms;
     }
     return rc;
@@ -211,18 +291,62 @@ static int tree_apply(struct stage *s, struct content *c, struct err *e)
     return slot_tree_entry(s->tree, &s->entry, c, e);
 }
 
-/* From one end to the other, noting what is in it for the next time. */
+/* Where the stream was cut the last time: 1 with checkpoints.it, 0 when it begins at its first byte, or an error. */
+static int tree_resume(struct stage *s, const char *table, struct err *e)
+{
+    const struct checkpoint_of of = checkpoint_of(s);
+    const struct digest *diff_id = &s->config.diff_ids[s->layer];
+    int cnt = checkpoints_find(&s->checkpoints, &of, s->marks);
+    int n = cnt > 0 ? slot_tree_layer_resume(s->tree, table, diff_id, s->marks, cnt, &s->entry, e) : cnt;
+    int rc = n < 0 ? n : n < cnt ? checkpoints_load(&s->checkpoints, n, e) : 0;
+
+    if (rc < 0 || n == cnt)
+        checkpoints_drop(&s->checkpoints);
+    if (rc < 0)
+        return err_prefix(e, "checkpoint");
+    if (n < cnt) {
+        log_info("layer %u of %u goes on at byte %" PRIu64 " of %" PRIu64, s->layer + 1,
+                 s->manifest.layer_cnt, s->checkpoints.it.pump.hash.len, s->manifest.layers[s->layer].size);
+        return 1;
+    }
+    slot_tree_layer_note(s->tree, table, diff_id);
+    return 0;
+}
+
+/* From one end to the other, or from a checkpoint on; what is in it is noted for the next time. */
 static int tree_stream(struct stage *s, uint32_t i, struct err *e)
 {
-    const char *dir = s->conf->agent.state_dir;
-    struct table_path path = table_of_layer(dir, &s->config.diff_ids[i]), new = table_path(dir, "new");
+    struct table_path table = table_of_stream(s->conf->agent.state_dir);
+    bool noting = !s->job->look && tables_begin(s->conf->agent.state_dir, e) == 0;
     int rc;
 
-    if (!s->job->look && tables_begin(dir, e) == 0)
-        slot_tree_layer_note(s->tree, new.text, &s->config.diff_ids[i]);
-    rc = layer_stream(s, i, tree_apply, e);
-    if (rc == 0 && slot_tree_layer_noted(s->tree) && rename(new.text, path.text) < 0)
+    s->layer = i;
+    s->every = noting && s->manifest.layers[i].size > CHECKPOINT_EVERY ? CHECKPOINT_EVERY : 0;
+    rc = noting ? tree_resume(s, table.text, e) : 0;
+    if (rc < 0)
+        return rc;
+    rc = layer_stream(s, i, rc > 0 ? &s->checkpoints.it : NULL, tree_apply, e);
+    s->every = 0;
+    if (rc == 0 && slot_tree_layer_noted(s->tree))
+        s->noted = true;
+    if (rc < 0 && !s->pump.fetch_failed) /* there is something wrong with what came, or with what was kept */
+        checkpoints_drop(&s->checkpoints);
+    return rc;
+}
+
+/* The layer is in the slot, and the TOC says so: a cut from here on does not bring it back. */
+static int tree_streamed(struct stage *s, struct err *e)
+{
+    const char *dir = s->conf->agent.state_dir;
+    struct table_path path = table_of_layer(dir, &s->config.diff_ids[s->layer]), table = table_of_stream(dir);
+    int rc = slot_tree_sync(s->tree, e);
+
+    if (s->checkpoints.bytes > 0)
+        log_info("checkpoints of %" PRIu64 " bytes were written", s->checkpoints.bytes);
+    if (rc == 0 && s->noted && rename(table.text, path.text) < 0)
         log_warning("%s: %s", path.text, strerror(errno));
+    s->noted = false;
+    checkpoints_drop(&s->checkpoints);
     return rc;
 }
 
@@ -247,7 +371,7 @@ static int tree_entries(struct stage *s, uint32_t i, struct err *e)
     int rc = 1;
 
     if (s->conf->update.full_verification)
-        return layer_stream(s, i, tree_apply, e);
+        return layer_stream(s, i, NULL, tree_apply, e);
     if (blob->toc.len > 0 && s->parts) {
         rc = partial_layer(&s->partial, blob, e);
         s->parts = rc <= 0;
@@ -264,6 +388,7 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
     bool again = false;
     int rc = slot_tree_layer(s->tree, e);
 
+    s->noted = false;
     do {
         if (rc == 0)
             rc = tree_entries(s, i, e);
@@ -272,7 +397,7 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
         if (rc == 0 && again)
             rc = slot_tree_layer_again(s->tree, e);
     } while (rc == 0 && again);
-    return rc;
+    return rc == 0 && s->noted ? tree_streamed(s, e) : rc;
 }
 
 /* What the booted slot holds may be copied. */
@@ -370,7 +495,7 @@ static int disk_layers(struct stage *s, struct err *e)
     s->content_max = UINT64_MAX;
     for (uint32_t i = s->manifest.layer_cnt; rc == 0 && s->disk.len == 0 && i-- > 0;) {
         layer_enter(s, i);
-        rc = layer_stream(s, i, disk_apply, e);
+        rc = layer_stream(s, i, NULL, disk_apply, e);
         if (rc < 0)
             err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
     }
@@ -419,6 +544,7 @@ static void pump_connect(struct stage *s)
     pump_init(&s->pump, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES);
     s->pump.said.pipe.blocks = s->blocks;
     s->pump.said.pipe.back_fd = STAGE_FD_BACK;
+    s->pump.said.pipe.checkpoint = checkpoint_take;
     s->pump.tick = progress_tick;
     s->pump.tick_ctx = s;
 }
@@ -507,6 +633,7 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
     s->job = job;
     s->place = own[job->slot][0] ? own[job->slot] : board.slots[job->slot];
     s->disk.fd = -1;
+    checkpoints_init(&s->checkpoints, conf->agent.state_dir);
     for (int i = 0; i < SLOT_CNT; i++)
         snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.state_dir, 'a' + i);
     s->blocks = blocks_view(STAGE_FD_BLOCKS, &e);

@@ -11,6 +11,7 @@
 
 #define TABLES "tables"
 #define OWN "layer-"
+#define STREAM "stream"
 
 struct table_path table_path(const char *state_dir, const char *name)
 {
@@ -44,6 +45,11 @@ struct table_path table_of_layer(const char *state_dir, const struct digest *dif
     return table_path(state_dir, name_of(OWN, diff_id).text);
 }
 
+struct table_path table_of_stream(const char *state_dir)
+{
+    return table_path(state_dir, STREAM);
+}
+
 int tables_begin(const char *state_dir, struct err *e)
 {
     struct table_path dir = table_path(state_dir, "");
@@ -57,7 +63,7 @@ static bool is_of_image(const char *name, const struct oci_manifest *m, const st
         if ((m->layers[i].toc.len > 0 && strcmp(name_of("", &m->layers[i].toc.digest).text, name) == 0) ||
             strcmp(name_of(OWN, &c->diff_ids[i]).text, name) == 0)
             return true;
-    return false;
+    return strcmp(name, STREAM) == 0; /* a cut one, or of the next try no use; one file in any case */
 }
 
 void tables_prune(const char *state_dir, const struct oci_manifest *m, const struct oci_config *c)

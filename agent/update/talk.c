@@ -10,7 +10,7 @@ int talk_begin(struct pump *p, const struct fetch_request *request, const struct
     if (rc == 0)
         rc = frame_write(p->raw_fd, FRAME_JOB, job, sizeof *job, e);
     if (rc == 0)
-        pump_begin(p, request->size);
+        pump_begin(p, request->size, job->every > 0);
     return rc;
 }
 
@@ -47,7 +47,8 @@ int talk_end(struct pump *p, const struct frame *head, const struct digest *want
     rc = entry_pipe_fixed(&p->said.pipe, head, &end, sizeof end, e);
     if (rc < 0)
         return rc;
-    p->bytes_hashed += end.tar_len;
+    p->bytes_hashed +=
+        end.tar_len; /* of a layer that went on from a checkpoint also what was unpacked before */
     return pump_finish(p, want, e);
 }
 
