@@ -1,7 +1,7 @@
 # The proof of the power-cut claim: the real core on a simulated medium (tests/README.md, "Cuts"). The core's system
 # calls come to tests/cuts/kernel.c.
 cuts_calls := open openat close fcntl read pread pwrite writev lseek ftruncate fsync fdatasync syncfs sync \
-    sync_file_range posix_fadvise mkdir mkdirat symlinkat linkat unlink unlinkat readlinkat syscall fstat fstatat stat \
+    sync_file_range posix_fadvise mkdir mkdirat symlinkat linkat unlink unlinkat rename readlinkat syscall fstat fstatat stat \
     access fchown fchownat fchmod fchmodat futimens utimensat llistxattr flistxattr fstatvfs mount umount2 fopen ioctl poll reboot \
     abort getrandom record_load
 cuts_objects := $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard tests/cuts/*.c))

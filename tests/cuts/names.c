@@ -77,6 +77,19 @@ CALL(int, unlink, const char *path)
     return remove_at(-1, path, false);
 }
 
+/* Harsher than POSIX: a cut may leave both names, or neither but what the new one was before. */
+CALL(int, rename, const char *from, const char *to)
+{
+    struct place a, b;
+
+    if (kernel_find_existing(-1, from, &a) < 0 || kernel_find(-1, to, &b) < 0 ||
+        kernel_trips(CALL_GROWS, b.dir))
+        return -1;
+    kernel_change((struct medium_op){.kind = OP_LINK, .owner = b.dir, .name = b.name, .node = a.node});
+    kernel_change((struct medium_op){.kind = OP_UNLINK, .owner = a.dir, .name = a.name});
+    return kernel_call_end();
+}
+
 CALL(ssize_t, readlinkat, int dir_fd, const char *path, char *out, size_t cap)
 {
     struct place p;
