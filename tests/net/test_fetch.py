@@ -329,6 +329,24 @@ def test_redirect_to_another_host_takes_no_credentials(run, tmp_path, status):
             assert store.seen[0].path == "/store/x?sig=1"
 
 
+def test_signed_address_that_expired(run):
+    """Good for one request. After a cut the registry is asked for another one, and the part is what was missing."""
+    signed = []
+
+    def store_answer(request):
+        good, signed[:] = request.path in signed, []
+        return (cut_at(70_000) if good else lambda r: r.answer(403))(request)
+
+    with Server(store_answer) as store:
+        def moved(request):
+            signed.append(f"/x?sig={len(server.seen)}")
+            request.answer(307, Location=f"http://{store.host}{signed[-1]}")
+        with Server(moved) as server:
+            assert blob(run(server)) == BLOB
+            assert [r.path for r in store.seen] == [f"/x?sig={n}" for n in range(1, 6)]
+            assert [r.first_byte() for r in store.seen] == [n * 70_000 for n in range(5)]
+
+
 def test_redirect_on_the_same_host_keeps_them(run, tmp_path):
     def answer(request):
         return whole(request) if request.path == "/x" else request.answer(307, Location="/x")
