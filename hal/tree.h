@@ -24,6 +24,8 @@ struct tree_caps {
 
 struct tree_ops {
     struct tree_caps caps;
+    /* Before reach_enter() (base/reach.h): open() works behind it, for this place alone. */
+    int (*confine)(const char *place, struct err *e);
     /* Make the filesystem at `place` ("PARTLABEL=slot-b", "/dev/mmcblk0p3", for sim a directory) reachable.
      * Writable trees are never executable or setuid for the agent. *root_fd is the caller's. */
     int (*open)(const char *place, bool writable, int *root_fd, struct err *e);

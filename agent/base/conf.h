@@ -115,6 +115,8 @@ struct conf_control {
 /* [agent] */
 struct conf_agent {
     char state_dir[CONF_PATH_MAX];
+    char stage_dir
+        [CONF_PATH_MAX]; /* "stage" below it: what the role stage keeps, and all of it that stage sees */
     uint32_t watchdog_s; /* 0: not used */
     uint32_t worker_uid; /* user and group id that fetch and decode run as: never root's */
 };

@@ -177,9 +177,10 @@ static int trust_check(const struct conf *c, const char *path, struct err *e)
     return 0;
 }
 
-static int conf_check(const struct conf *c, const char *path, struct err *e)
+static int conf_check(struct conf *c, const char *path, struct err *e)
 {
     const struct conf_registry *r = &c->registry;
+    struct conf_agent *a = &c->agent;
 
     if (!*r->client_cert != !*r->client_key)
         return err_set(e, ERR_CONFIG, "%s: [registry] has %s without %s; mutual TLS needs both", path,
@@ -192,6 +193,8 @@ static int conf_check(const struct conf *c, const char *path, struct err *e)
     if (!*c->control.socket || !*c->agent.state_dir)
         return err_set(e, ERR_CONFIG, "%s: %s may not be empty", path,
                        *c->control.socket ? "[agent] state_dir" : "[control] socket");
+    if (snprintf(a->stage_dir, sizeof a->stage_dir, "%s/stage", a->state_dir) >= (int)sizeof a->stage_dir)
+        return err_set(e, ERR_CONFIG, "%s: [agent] state_dir is too long", path);
     return trust_check(c, path, e);
 }
 

@@ -20,7 +20,7 @@
 #error "which AUDIT_ARCH_ is this?"
 #endif
 
-#define FILTER_OP_MAX 256
+#define FILTER_OP_MAX 320
 
 struct filter {
     uint16_t cnt;

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 ssize_t io_read_full(int fd, void *buf, size_t len)
@@ -97,4 +99,27 @@ ssize_t io_read_file(const char *path, char *buf, size_t cap)
     }
     buf[n] = '\0';
     return n;
+}
+
+int io_sync_dir(const char *dir)
+{
+    int fd = IO_RETRY(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    int rc = fd < 0 ? -1 : IO_RETRY(fsync(fd));
+
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+int io_make_dir(const char *dir)
+{
+    char parent[512];
+
+    if (access(dir, F_OK) == 0)
+        return 0;
+    if (snprintf(parent, sizeof parent, "%s/..", dir) >= (int)sizeof parent) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    return mkdir(dir, 0700) < 0 && errno != EEXIST ? -1 : io_sync_dir(parent);
 }

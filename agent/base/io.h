@@ -28,6 +28,12 @@ int io_pwrite_full(int fd, const void *buf, size_t len, off_t off);
 /* Write all of two buffers with one call where the kernel takes them whole. Returns 0, or -1 with errno. */
 int io_write_two(int fd, const void *a, size_t a_len, const void *b, size_t b_len);
 
+/* A name that is new in this directory is on the medium. Returns 0, or -1 with errno. */
+int io_sync_dir(const char *dir);
+
+/* Make a directory, which is on the medium then; not its parents. 0 also when it was there. */
+int io_make_dir(const char *dir);
+
 /* Read a whole small file and end it with a NUL. Returns its length, or -1 with errno (EFBIG when > cap - 1). */
 ssize_t io_read_file(const char *path, char *buf, size_t cap);
 

@@ -13,17 +13,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/reach.h"
+
 /* A directory that is always there, holds nothing that can be opened by another user, and is nobody's to write. */
 #define EMPTY_DIR "/proc/self/fdinfo"
 
 /* --- ids and capabilities --------------------------------------------------------------------------------------- */
 
-static int identity_drop(uint32_t uid, bool empty_root, struct err *e)
+static int identity_drop(uint32_t uid, struct err *e)
 {
     if (uid == 0)
         return err_set(e, ERR_CONFIG, "agent.worker_uid is 0: what comes from outside is not met as root");
-    if (empty_root && (chroot(EMPTY_DIR) < 0 || chdir("/") < 0))
-        return err_errno(e, "sandbox: chroot");
     if (setgroups(0, NULL) < 0 || setgid(uid) < 0 || setuid(uid) < 0)
         return err_errno(e, "sandbox: user %u", uid);
     if (setuid(0) == 0)
@@ -31,11 +31,12 @@ static int identity_drop(uint32_t uid, bool empty_root, struct err *e)
     return 0;
 }
 
-/* What it takes to make any file of any owner, and to mount the slot. They can't grow again: nothing is executed. */
+/* What it takes to make any file of any owner with any extended attribute, up to the last block. They can't grow again:
+ * nothing is executed. */
 static int capabilities_keep(struct err *e)
 {
-    static const int kept[] = {CAP_CHOWN,   CAP_DAC_OVERRIDE, CAP_FOWNER,       CAP_FSETID, CAP_MKNOD,
-                               CAP_SETFCAP, CAP_SYS_ADMIN,    CAP_SYS_RESOURCE, CAP_KILL};
+    static const int kept[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER,    CAP_FSETID,
+                               CAP_MKNOD, CAP_SETFCAP,      CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct have[2], keep[2] = {{0}};
 
@@ -154,16 +155,23 @@ static int files_forbid(enum sandbox kind, struct err *e)
     return landlock_enter(kind, e);
 }
 
+static int root_enter(enum sandbox kind, struct err *e)
+{
+    if (kind != SANDBOX_DECODE)
+        return reach_enter(e);
+    return chroot(EMPTY_DIR) < 0 || chdir("/") < 0 ? err_errno(e, "sandbox: chroot") : 0;
+}
+
 int sandbox_enter(enum sandbox kind, uint32_t uid, struct err *e)
 {
     const struct rlimit none = {0, 0};
-    bool root = geteuid() == 0;
     int rc = 0;
 
-    if (root && kind != SANDBOX_STAGE)
-        rc = identity_drop(uid, kind == SANDBOX_DECODE, e);
-    else if (root)
-        rc = capabilities_keep(e);
+    if (geteuid() == 0) {
+        rc = root_enter(kind, e);
+        if (rc == 0)
+            rc = kind == SANDBOX_STAGE ? capabilities_keep(e) : identity_drop(uid, e);
+    }
     if (rc == 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0))
         rc = err_errno(e, "sandbox");
     if (rc == 0 && kind != SANDBOX_STAGE)
@@ -180,5 +188,7 @@ void sandbox_describe(char *out, size_t cap)
     bool seccomp = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) < 0 && errno == EFAULT;
 
     snprintf(out, cap, "%sseccomp, %sLandlock%s", seccomp ? "" : "NO ", landlock_version() ? "" : "no ",
-             geteuid() == 0 ? "" : ", NOT ROOT: one user for all");
+             geteuid() != 0      ? ", NOT ROOT: one user for all"
+             : !reach_possible() ? ", NO private roots"
+                                 : "");
 }

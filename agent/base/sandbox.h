@@ -1,11 +1,15 @@
 /* Giving up what a role does not need. Roles that meet bytes from outside call this once, after they opened what they
  * use and before they read the first byte. What the kernel does not have is left out, and sandbox_describe() says so.
  *
- *            user         root    files (Landlock)      system calls (seccomp)
- *   decode   worker_uid   empty   none                  pipes and memory; the same for envelope
- *   fetch    worker_uid   whole   /etc and /run, read   these, network, open (and a directory that a person named)
- *   stage    root         whole   all, since it mounts  all but network, processes, debugging, modules and the like;
- *                                                       nine capabilities
+ *            user         root                              system calls (seccomp)
+ *   decode   worker_uid   empty                             pipes and memory; the same for envelope
+ *   fetch    worker_uid   what it takes to look up names;   these, network, read files
+ *                         a layout that a person named
+ *   stage    root, eight  the slot; its own folder; to      pipes and memory, read and write files
+ *            capabilities read, keys and the active slot
+ *
+ * The roots are those of base/reach.h, filled by the roles. decode and fetch are held by Landlock besides, also where there
+ * are no private roots: decode reaches no file, fetch reads /etc and /run.
  */
 #ifndef SLIPWAY_BASE_SANDBOX_H
 #define SLIPWAY_BASE_SANDBOX_H

@@ -1,7 +1,7 @@
-/* Which system calls a role may make. decode and fetch have lists of what they may; a call that is not on it, or has
- * another architecture's numbering, ends the process with SIGSYS, which agentd then tells. stage has a slot to make, mount
- * and compare with whatever the kernel offers for it, so its list is of what it may not. */
+/* Which system calls a role may make. Each has a list; a call that is not on it, or has another architecture's numbering,
+ * ends the process with SIGSYS, which agentd then tells. */
 #include <errno.h>
+#include <linux/fs.h>
 #include <sys/syscall.h>
 
 #include "base/filter.h"
@@ -26,6 +26,12 @@
 #define __NR_open ABSENT
 #define __NR_stat ABSENT
 #define __NR_access ABSENT
+#define __NR_mkdir ABSENT
+#define __NR_unlink ABSENT
+#define __NR_rename ABSENT
+#endif
+#ifndef __NR_renameat
+#define __NR_renameat ABSENT
 #endif
 #ifndef __NR_newfstatat
 #define __NR_newfstatat ABSENT
@@ -36,34 +42,38 @@
 #define __NR_fstat64 ABSENT
 #define __NR_stat64 ABSENT
 #define __NR__llseek ABSENT
+#define __NR_fchown32 ABSENT
+#define __NR_ftruncate64 ABSENT
+#define __NR_statfs64 ABSENT
+#define __NR_fstatfs64 ABSENT
+#endif
+#ifndef __NR_fchmodat2
+#define __NR_fchmodat2 ABSENT
+#endif
+#ifndef __NR_fadvise64
+#define __NR_fadvise64 ABSENT
+#endif
+#ifndef __NR_arm_fadvise64_64
+#define __NR_arm_fadvise64_64 ABSENT
+#endif
+#ifndef __NR_sync_file_range
+#define __NR_sync_file_range ABSENT
+#endif
+#ifndef __NR_sync_file_range2
+#define __NR_sync_file_range2 ABSENT
 #endif
 /* musl has its own names for what takes times of 32 bit */
 #ifndef __NR_clock_gettime
 #define __NR_clock_gettime __NR_clock_gettime32
-#define __NR_clock_settime __NR_clock_settime32
 #define __NR_clock_nanosleep __NR_clock_nanosleep_time32
 #define __NR_gettimeofday __NR_gettimeofday_time32
-#define __NR_settimeofday __NR_settimeofday_time32
 #endif
 #ifndef __NR_clock_gettime64
 #define __NR_clock_gettime64 ABSENT
-#define __NR_clock_settime64 ABSENT
 #define __NR_clock_nanosleep_time64 ABSENT
 #define __NR_ppoll_time64 ABSENT
 #define __NR_pselect6_time64 ABSENT
-#endif
-#ifndef __NR_fork
-#define __NR_fork ABSENT
-#define __NR_vfork ABSENT
-#endif
-#ifndef __NR_kexec_file_load
-#define __NR_kexec_file_load ABSENT
-#endif
-#ifndef __NR_clone3
-#define __NR_clone3 ABSENT
-#endif
-#ifndef __NR_io_uring_setup
-#define __NR_io_uring_setup ABSENT
+#define __NR_utimensat_time64 ABSENT
 #endif
 
 /* Pipes that are open, memory, the hash engine's socket that is open, the end. */
@@ -106,7 +116,14 @@ static const uint32_t plain[] = {
     __NR_exit_group,
 };
 
-/* What fetch does besides: names are looked up in files and by UDP. */
+/* Files, as fetch and stage look at them. */
+static const uint32_t reading[] = {
+    __NR_open,      __NR_openat,     __NR_stat,      __NR_stat64,  __NR_fstat,
+    __NR_fstat64,   __NR_newfstatat, __NR_fstatat64, __NR_statx,   __NR_access,
+    __NR_faccessat, __NR_lseek,      __NR__llseek,   __NR_pread64, __NR_readlinkat,
+};
+
+/* Names are looked up in files and by UDP. */
 static const uint32_t network[] = {
     __NR_socket,
     __NR_connect,
@@ -124,21 +141,6 @@ static const uint32_t network[] = {
     __NR_ioctl,
     __NR_pselect6,
     __NR_pselect6_time64,
-    __NR_open,
-    __NR_openat,
-    __NR_stat,
-    __NR_stat64,
-    __NR_fstat,
-    __NR_fstat64,
-    __NR_newfstatat,
-    __NR_fstatat64,
-    __NR_statx,
-    __NR_access,
-    __NR_faccessat,
-    __NR_lseek,
-    __NR__llseek,
-    __NR_pread64,
-    __NR_readlinkat,
     __NR_uname,
     __NR_getuid,
     __NR_geteuid,
@@ -152,70 +154,58 @@ static const uint32_t network[] = {
     __NR_nanosleep,
 };
 
-/* No network, no other program or process, nothing that outlives a reboot but files. */
-static const uint32_t denied[] = {
-    __NR_socket,
-    __NR_socketpair,
-    __NR_connect,
-    __NR_bind,
-    __NR_listen,
-    __NR_execve,
-    __NR_execveat,
-    __NR_fork,
-    __NR_vfork,
-    __NR_clone,
-    __NR_clone3,
-    __NR_ptrace,
-    __NR_process_vm_readv,
-    __NR_process_vm_writev,
-    __NR_kexec_load,
-    __NR_kexec_file_load,
-    __NR_init_module,
-    __NR_finit_module,
-    __NR_delete_module,
-    __NR_bpf,
-    __NR_perf_event_open,
-    __NR_keyctl,
-    __NR_add_key,
-    __NR_request_key,
-    __NR_reboot,
-    __NR_swapon,
-    __NR_swapoff,
-    __NR_setns,
-    __NR_unshare,
-    __NR_pivot_root,
-    __NR_clock_settime,
-    __NR_clock_settime64,
-    __NR_settimeofday,
-    __NR_adjtimex,
-    __NR_acct,
-    __NR_userfaultfd,
-    __NR_io_uring_setup,
-    __NR_open_by_handle_at,
+/* What it takes to make nodes of every kind, to compare and to remove them. */
+static const uint32_t writing[] = {
+    __NR_pwrite64,     __NR_getdents64,       __NR_mkdir,           __NR_mkdirat,
+    __NR_mknodat,      __NR_symlinkat,        __NR_linkat,          __NR_unlink,
+    __NR_unlinkat,     __NR_rename,           __NR_renameat,        __NR_renameat2,
+    __NR_fchown,       __NR_fchown32,         __NR_fchownat,        __NR_fchmod,
+    __NR_fchmodat,     __NR_fchmodat2,        __NR_utimensat,       __NR_utimensat_time64,
+    __NR_ftruncate,    __NR_ftruncate64,      __NR_fallocate,       __NR_fsync,
+    __NR_fdatasync,    __NR_syncfs,           __NR_sync_file_range, __NR_sync_file_range2,
+    __NR_fadvise64,    __NR_arm_fadvise64_64, __NR_statfs,          __NR_statfs64,
+    __NR_fstatfs,      __NR_fstatfs64,        __NR_llistxattr,      __NR_flistxattr,
+    __NR_lgetxattr,    __NR_fgetxattr,        __NR_lsetxattr,       __NR_fsetxattr,
+    __NR_lremovexattr, __NR_fremovexattr,
 };
 
-static void list_add(struct filter *f, const uint32_t *calls, size_t cnt, uint32_t verdict)
+/* Of devices that are open (hal/linux/disk.c). */
+static const uint32_t verbs[] = {BLKGETSIZE64, BLKFLSBUF};
+
+static void list_allow(struct filter *f, const uint32_t *calls, size_t cnt)
 {
     for (size_t i = 0; i < cnt; i++)
         if (calls[i] != ABSENT)
-            filter_answer_if(f, BPF_JEQ, calls[i], verdict);
+            filter_answer_if(f, BPF_JEQ, calls[i], SECCOMP_RET_ALLOW);
 }
 
-#define LIST_ADD(f, list, verdict) list_add(f, list, sizeof(list) / sizeof(list)[0], verdict)
+#define LIST_ALLOW(f, list) list_allow(f, list, sizeof(list) / sizeof(list)[0])
+
+static void stage_allow(struct filter *f)
+{
+    LIST_ALLOW(f, reading);
+    LIST_ALLOW(f, writing);
+    if (IS_ENABLED(CONFIG_HAL_SIM)) /* the simulated power cut, which ends the whole process group */
+        filter_answer_if(f, BPF_JEQ, __NR_kill, SECCOMP_RET_ALLOW);
+    filter_op(f, BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 1, 0);
+    filter_answer(f, SECCOMP_RET_KILL_PROCESS);
+    filter_load_argument(f, 1);
+    LIST_ALLOW(f, verbs);
+}
 
 int sandbox_calls(enum sandbox kind, struct err *e)
 {
     static struct filter f;
 
     filter_begin(&f, SECCOMP_RET_KILL_PROCESS);
-    if (kind == SANDBOX_STAGE) {
-        LIST_ADD(&f, denied, SECCOMP_RET_KILL_PROCESS);
-    } else {
-        LIST_ADD(&f, plain, SECCOMP_RET_ALLOW);
-        if (kind == SANDBOX_FETCH)
-            LIST_ADD(&f, network, SECCOMP_RET_ALLOW);
+    LIST_ALLOW(&f, plain);
+    if (kind == SANDBOX_FETCH) {
+        LIST_ALLOW(&f, reading);
+        LIST_ALLOW(&f, network);
+    } else if (kind == SANDBOX_STAGE) {
+        stage_allow(&f);
     }
-    filter_answer(&f, kind == SANDBOX_STAGE ? SECCOMP_RET_ALLOW : SECCOMP_RET_KILL_PROCESS);
+    filter_answer(&f, SECCOMP_RET_KILL_PROCESS);
     /* EINVAL: a kernel without it, which sandbox_describe() says */
     return filter_enter(&f) < 0 && errno != EINVAL ? err_errno(e, "sandbox: seccomp") : 0;
 }

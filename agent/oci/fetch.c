@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "base/log.h"
+#include "base/reach.h"
 #include "base/sandbox.h"
 #include "base/shared.h"
 #include "oci/layout.h"
@@ -13,6 +14,17 @@ static struct registry registry;
 static struct layout layout;
 static bool offline; /* the layout is asked, not the registry */
 static uint8_t sessions[FETCH_SESSIONS_MAX];
+
+/* What it takes to look up names, and a source of random numbers. */
+static int files_let(struct err *e)
+{
+    static const char *const files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"};
+    int rc = reach_begin(e);
+
+    for (size_t i = 0; rc == 0 && i < sizeof files / sizeof files[0]; i++)
+        rc = reach_let(files[i], REACH_READ, e);
+    return rc == 0 ? reach_let("/dev/random", REACH_DEVICE, e) : rc;
+}
 
 static int offline_start(const struct conf *conf, const char *source, struct err *e)
 {
@@ -122,7 +134,10 @@ int fetch_main(const struct conf *conf, const struct fetch_setup *setup)
 
     log_role("fetch");
     signal(SIGPIPE, SIG_IGN);
-    started = setup->source ? offline_start(conf, setup->source, &start) : fetch_start(conf, setup, &start);
+    started = files_let(&start);
+    if (started == 0)
+        started =
+            setup->source ? offline_start(conf, setup->source, &start) : fetch_start(conf, setup, &start);
     while (request_read(req_fd, &q, &e) == 0) {
         int rc = started ? started : serve(&q, body_fd, &e);
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/reach.h"
 #include "oci/json.h"
 #include "stream/frame.h"
 
@@ -210,8 +211,13 @@ int layout_open(struct layout *l, const struct conf_registry *conf, const char *
 {
     bool archive = strncmp(source, LAYOUT_ARCHIVE, strlen(LAYOUT_ARCHIVE)) == 0;
     const char *path = source + strlen(archive ? LAYOUT_ARCHIVE : LAYOUT_DIR);
-    int fd = IO_RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (archive ? 0 : O_DIRECTORY)));
+    char at[REACH_PATH_MAX];
+    int fd;
 
+    if (!archive && reach_let(path, REACH_READ, e) < 0)
+        return e->code;
+    fd = IO_RETRY(open(archive ? path : reach_at(path, at),
+                       O_RDONLY | O_CLOEXEC | O_NONBLOCK | (archive ? 0 : O_DIRECTORY)));
     if (fd < 0)
         return err_errno(e, "%s", source);
     *l = (struct layout){.text = malloc(DOCUMENT_MAX),

@@ -35,10 +35,10 @@ _Static_assert(sizeof(struct head) == 64, "FORMAT.md says 64");
 #define FIXED offsetof(struct checkpoint, place)
 _Static_assert(sizeof(struct head) + sizeof(struct checkpoint) <= ROOM, "it fits");
 
-void checkpoints_init(struct checkpoints *c, const char *state_dir)
+void checkpoints_init(struct checkpoints *c, const char *stage_dir)
 {
     memset(c, 0, sizeof *c);
-    snprintf(c->path, sizeof c->path, "%s/checkpoint", state_dir);
+    snprintf(c->path, sizeof c->path, "%s/checkpoint", stage_dir);
     c->fd = c->durable = -1;
 }
 

@@ -55,7 +55,7 @@ struct checkpoints {
     struct checkpoint it;              /* the one that was loaded, or is to be saved */
 };
 
-void checkpoints_init(struct checkpoints *c, const char *state_dir);
+void checkpoints_init(struct checkpoints *c, const char *stage_dir);
 /* The marks of those that belong to `of`, the newest first. Returns their number. When there is none the file goes. */
 int checkpoints_find(struct checkpoints *c, const struct checkpoint_of *of,
                      struct slot_mark marks[CHECKPOINT_CNT]);

@@ -1,8 +1,10 @@
 #include "update/machine.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "oci/layout.h"
@@ -410,6 +412,8 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     m->poll_timer = (struct loop_timer){.due = poll_due, .ctx = m};
     m->health_timer = (struct loop_timer){.due = health_due, .ctx = m};
     m->restart_timer = (struct loop_timer){.due = restart_due, .ctx = m};
+    if (io_make_dir(conf->agent.state_dir) < 0 || io_make_dir(conf->agent.stage_dir) < 0)
+        log_warning("%s: %s", conf->agent.stage_dir, strerror(errno));
     state_open(&m->store, board.store, conf->agent.state_dir);
     history_open(&m->history, board.store, conf->agent.state_dir);
     rc = worker_init(&m->worker, loop, conf_path, &owner, e);

@@ -34,7 +34,7 @@ static int request_send(struct partial *p, uint64_t offset, uint64_t end, bool w
 static int table_open(struct partial *p)
 {
     const struct oci_toc *t = &p->blob->toc;
-    struct table_path path = table_of_toc(p->state_dir, &t->digest);
+    struct table_path path = table_of_toc(p->dir, &t->digest);
     int fd = IO_RETRY(open(path.text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     uint8_t buf[4096];
     struct digest got;
@@ -70,13 +70,13 @@ static int table_fetch(struct partial *p, int fd, struct err *e)
 /* For this look only: it has no name. */
 static int table_get_for_now(struct partial *p, struct err *e)
 {
-    int rc, fd = IO_RETRY(open(p->state_dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
+    int rc, fd = IO_RETRY(open(p->dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
 
     if (fd < 0)
-        return err_errno(e, "%s", p->state_dir);
+        return err_errno(e, "%s", p->dir);
     rc = table_fetch(p, fd, e);
     if (rc == 0 && lseek(fd, 0, SEEK_SET) < 0)
-        rc = err_errno(e, "%s", p->state_dir);
+        rc = err_errno(e, "%s", p->dir);
     if (rc < 0) {
         close(fd);
         return rc;
@@ -89,18 +89,11 @@ static int table_get_for_now(struct partial *p, struct err *e)
     return fd;
 }
 
-/* A descriptor of the table, whose digest is right; or an error. Not a byte of it is looked at before. */
-static int table_get(struct partial *p, struct err *e)
+static int table_get_to_keep(struct partial *p, struct err *e)
 {
-    struct table_path new = table_path(p->state_dir, "new");
-    struct table_path path = table_of_toc(p->state_dir, &p->blob->toc.digest);
-    int rc, fd = table_open(p);
-
-    if (fd >= 0)
-        return fd;
-    if (p->cost)
-        return table_get_for_now(p, e);
-    rc = tables_begin(p->state_dir, e);
+    struct table_path new = table_path(p->dir, "new");
+    struct table_path path = table_of_toc(p->dir, &p->blob->toc.digest);
+    int fd, rc = tables_begin(p->dir, e);
     if (rc < 0)
         return rc;
     fd = IO_RETRY(open(new.text, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -114,6 +107,33 @@ static int table_get(struct partial *p, struct err *e)
     close(fd);
     (void)unlink(new.text);
     return rc;
+}
+
+/* A descriptor of the table, whose digest is right; or an error. Not a byte of it is looked at before. */
+static int table_get(struct partial *p, struct err *e)
+{
+    int fd = table_open(p);
+
+    if (fd >= 0)
+        return fd;
+    return p->cost ? table_get_for_now(p, e) : table_get_to_keep(p, e);
+}
+
+int partial_table(struct partial *p, const struct oci_blob *blob, bool *fetched, struct err *e)
+{
+    int fd;
+
+    p->blob = blob;
+    fd = table_open(p);
+    *fetched = fd < 0;
+    if (fd < 0)
+        fd = table_get_to_keep(p, e);
+    if (fd == ERR_UNSUPPORTED)
+        return 1;
+    if (fd < 0)
+        return err_prefix(e, "table of contents");
+    close(fd);
+    return 0;
 }
 
 /* --- entries --------------------------------------------------------------------------------------------------------- */

@@ -16,7 +16,7 @@
 #include "update/feed.h"
 
 struct partial {
-    const char *state_dir;
+    const char *dir; /* what stage keeps: conf_agent.stage_dir */
     struct slot_tree *tree;
     struct entry *entry; /* to read entries into */
     const struct oci_blob *blob;
@@ -31,6 +31,10 @@ struct partial {
     void (*tick)(void *ctx);
     void *tick_ctx;
 };
+
+/* Have the layer's table, whole and as the manifest says, before anything is written: *fetched when it was not there. 0, an
+ * error, or 1: the registry sends no parts. */
+int partial_table(struct partial *p, const struct oci_blob *blob, bool *fetched, struct err *e);
 
 /* 0, an error, or 1: the registry sends no parts, and nothing was done. The layer is open in the tree. */
 int partial_layer(struct partial *p, const struct oci_blob *blob, struct err *e);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/reach.h"
 #include "base/sandbox.h"
 #include "hal/board.h"
 #include "oci/fetch.h"
@@ -24,6 +25,7 @@
 #include "update/talk.h"
 #include "update/vouch.h"
 
+#define ACTIVE_DIR "/active" /* in stage's root */
 #define PROGRESS_MS 500
 #define MANIFEST_MAX ((uint64_t)CONFIG_OCI_JSON_MAX_KB * 1024)
 
@@ -31,6 +33,7 @@ struct stage {
     const struct conf *conf;
     const struct stage_job *job;
     const char *place;
+    char active[CONF_PATH_MAX]; /* where the active slot's files are */
     char toc_paths[SLOT_CNT][CONF_PATH_MAX + 16];
     struct pump pump;
     const uint8_t *blocks; /* that decode lends (stream/blocks.h) */
@@ -316,8 +319,8 @@ static int tree_resume(struct stage *s, const char *table, struct err *e)
 /* From one end to the other, or from a checkpoint on; what is in it is noted for the next time. */
 static int tree_stream(struct stage *s, uint32_t i, struct err *e)
 {
-    struct table_path table = table_of_stream(s->conf->agent.state_dir);
-    bool noting = !s->job->look && tables_begin(s->conf->agent.state_dir, e) == 0;
+    struct table_path table = table_of_stream(s->conf->agent.stage_dir);
+    bool noting = !s->job->look && tables_begin(s->conf->agent.stage_dir, e) == 0;
     int rc;
 
     s->layer = i;
@@ -337,7 +340,7 @@ static int tree_stream(struct stage *s, uint32_t i, struct err *e)
 /* The layer is in the slot, and the TOC says so: a cut from here on does not bring it back. */
 static int tree_streamed(struct stage *s, struct err *e)
 {
-    const char *dir = s->conf->agent.state_dir;
+    const char *dir = s->conf->agent.stage_dir;
     struct table_path path = table_of_layer(dir, &s->config.diff_ids[s->layer]), table = table_of_stream(dir);
     int rc = slot_tree_sync(s->tree, e);
 
@@ -354,7 +357,7 @@ static int tree_streamed(struct stage *s, struct err *e)
 static int tree_known(struct stage *s, uint32_t i, struct err *e)
 {
     const struct digest *diff_id = &s->config.diff_ids[i];
-    struct table_path path = table_of_layer(s->conf->agent.state_dir, diff_id);
+    struct table_path path = table_of_layer(s->conf->agent.stage_dir, diff_id);
     int rc = slot_tree_layer_known(s->tree, path.text, diff_id, &s->entry, e);
 
     if (rc > 0) {
@@ -400,14 +403,9 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
     return rc == 0 && s->noted ? tree_streamed(s, e) : rc;
 }
 
-/* What the booted slot holds may be copied. */
-static void tree_reuse(struct stage *s)
+static void partial_init(struct stage *s)
 {
-    enum slot_id active = slot_other(s->job->slot);
-    char root[CONF_PATH_MAX];
-    struct err e;
-
-    s->partial = (struct partial){.state_dir = s->conf->agent.state_dir,
+    s->partial = (struct partial){.dir = s->conf->agent.stage_dir,
                                   .tree = s->tree,
                                   .entry = &s->entry,
                                   .cost = s->job->look ? &s->plan.cost : NULL,
@@ -417,8 +415,27 @@ static void tree_reuse(struct stage *s)
     s->partial.feed.tick = progress_tick;
     s->partial.feed.tick_ctx = s;
     s->parts = true;
-    if (board.app_root(active, root, sizeof root, &e) == 0)
-        slot_tree_reuse(s->tree, root, s->toc_paths[active]);
+}
+
+/* All tables of contents, before the slot is written to. Those of an image that has a wrong one are not kept. */
+static int tables_get(struct stage *s, struct err *e)
+{
+    const struct oci_blob *layers = s->manifest.layers;
+    static bool fetched[CONFIG_OCI_LAYER_MAX];
+    uint32_t i;
+    int rc = 0;
+
+    for (i = 0; rc == 0 && i < s->manifest.layer_cnt; i++)
+        if (layers[i].toc.len > 0)
+            rc = partial_table(&s->partial, &layers[i], &fetched[i], e);
+    s->parts = rc == 0;
+    if (rc >= 0)
+        return 0;
+    err_prefix(e, "layer %u of %u", i, s->manifest.layer_cnt);
+    for (i = 0; i < s->manifest.layer_cnt; i++)
+        if (fetched[i])
+            (void)unlink(table_of_toc(s->conf->agent.stage_dir, &layers[i].toc.digest).text);
+    return rc;
 }
 
 /* Top down. The slot is open, for writing or for a look. */
@@ -426,7 +443,8 @@ static int tree_layers(struct stage *s, struct err *e)
 {
     int rc = 0;
 
-    tree_reuse(s);
+    /* what the booted slot holds may be copied */
+    slot_tree_reuse(s->tree, s->active, s->toc_paths[slot_other(s->job->slot)]);
     for (uint32_t i = s->manifest.layer_cnt; rc == 0 && i-- > 0;) {
         layer_enter(s, i);
         rc = tree_layer(s, i, e);
@@ -476,7 +494,7 @@ static int tree_install(struct stage *s, struct err *e)
     }
     if (rc < 0)
         slot_tree_abort(s->tree);
-    tables_prune(s->conf->agent.state_dir, &s->manifest, &s->config);
+    tables_prune(s->conf->agent.stage_dir, &s->manifest, &s->config);
     return rc;
 }
 
@@ -557,6 +575,7 @@ static int image_admit(struct stage *s, struct err *e)
     phase_enter(s, STAGE_RESOLVING);
     rc = image_vouch(s, e);
     pump_connect(s);
+    partial_init(s);
     if (rc == 0)
         rc = image_resolve(s, e);
     if (rc == 0 && s->conf->trust.required)
@@ -574,6 +593,8 @@ static int install(struct stage *s, struct err *e)
 {
     int rc = image_admit(s, e);
 
+    if (rc == 0 && !s->conf->slots.disk && !s->conf->update.full_verification)
+        rc = tables_get(s, e);
     if (rc == 0)
         rc = go_ask(e);
     if (rc < 0)
@@ -614,6 +635,31 @@ static void done_send(struct stage *s, struct err *e)
         log_error("%s", e->text);
 }
 
+/* Files of the machine that stage needs: its own, the active slot's to copy from, and by /proc nodes that can't be opened
+ * (hal/linux/tree_posix.c). The slot is let in by its driver. */
+static int files_let(struct stage *s, struct err *e)
+{
+    const struct conf *conf = s->conf;
+    int rc = reach_begin(e);
+
+    if (rc == 0)
+        rc = reach_let(conf->agent.stage_dir, REACH_WRITE, e);
+    for (size_t i = 0; rc == 0 && i < CONF_KEY_MAX && conf->trust.keys[i][0]; i++)
+        rc = reach_let(conf->trust.keys[i], REACH_READ, e);
+    if (rc < 0)
+        return rc;
+    if (conf->slots.disk)
+        return board.disk->confine(s->place, e);
+    rc = board.app_root(slot_other(s->job->slot), s->active, sizeof s->active, e);
+    if (rc == 0)
+        rc = reach_let_as(s->active, ACTIVE_DIR, REACH_READ, e);
+    if (rc == 0 && reach_possible())
+        snprintf(s->active, sizeof s->active, ACTIVE_DIR);
+    if (rc == 0)
+        rc = reach_let("/proc/self", REACH_READ, e);
+    return rc == 0 ? board.tree->confine(s->place, e) : rc;
+}
+
 int stage_main(const struct conf *conf, const struct stage_job *job)
 {
     const char *own[SLOT_CNT] = {conf->slots.a, conf->slots.b};
@@ -633,11 +679,13 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
     s->job = job;
     s->place = own[job->slot][0] ? own[job->slot] : board.slots[job->slot];
     s->disk.fd = -1;
-    checkpoints_init(&s->checkpoints, conf->agent.state_dir);
+    checkpoints_init(&s->checkpoints, conf->agent.stage_dir);
     for (int i = 0; i < SLOT_CNT; i++)
-        snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.state_dir, 'a' + i);
+        snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.stage_dir, 'a' + i);
     s->blocks = blocks_view(STAGE_FD_BLOCKS, &e);
-    rc = s->blocks ? sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e) : e.code;
+    rc = s->blocks ? files_let(s, &e) : e.code;
+    if (rc == 0)
+        rc = sandbox_enter(SANDBOX_STAGE, conf->agent.worker_uid, &e);
     if (rc == 0)
         rc = job->look ? look(s, &e) : install(s, &e);
     if (!job->look)

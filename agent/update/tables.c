@@ -13,11 +13,11 @@
 #define OWN "layer-"
 #define STREAM "stream"
 
-struct table_path table_path(const char *state_dir, const char *name)
+struct table_path table_path(const char *stage_dir, const char *name)
 {
     struct table_path p;
 
-    snprintf(p.text, sizeof p.text, "%s/" TABLES "/%s", state_dir, name);
+    snprintf(p.text, sizeof p.text, "%s/" TABLES "/%s", stage_dir, name);
     return p;
 }
 
@@ -35,24 +35,24 @@ static struct name name_of(const char *kind, const struct digest *d)
     return n;
 }
 
-struct table_path table_of_toc(const char *state_dir, const struct digest *toc)
+struct table_path table_of_toc(const char *stage_dir, const struct digest *toc)
 {
-    return table_path(state_dir, name_of("", toc).text);
+    return table_path(stage_dir, name_of("", toc).text);
 }
 
-struct table_path table_of_layer(const char *state_dir, const struct digest *diff_id)
+struct table_path table_of_layer(const char *stage_dir, const struct digest *diff_id)
 {
-    return table_path(state_dir, name_of(OWN, diff_id).text);
+    return table_path(stage_dir, name_of(OWN, diff_id).text);
 }
 
-struct table_path table_of_stream(const char *state_dir)
+struct table_path table_of_stream(const char *stage_dir)
 {
-    return table_path(state_dir, STREAM);
+    return table_path(stage_dir, STREAM);
 }
 
-int tables_begin(const char *state_dir, struct err *e)
+int tables_begin(const char *stage_dir, struct err *e)
 {
-    struct table_path dir = table_path(state_dir, "");
+    struct table_path dir = table_path(stage_dir, "");
 
     return mkdir(dir.text, 0700) < 0 && errno != EEXIST ? err_errno(e, "%s", dir.text) : 0;
 }
@@ -66,9 +66,9 @@ static bool is_of_image(const char *name, const struct oci_manifest *m, const st
     return strcmp(name, STREAM) == 0; /* a cut one, or of the next try no use; one file in any case */
 }
 
-void tables_prune(const char *state_dir, const struct oci_manifest *m, const struct oci_config *c)
+void tables_prune(const char *stage_dir, const struct oci_manifest *m, const struct oci_config *c)
 {
-    struct table_path dir = table_path(state_dir, "");
+    struct table_path dir = table_path(stage_dir, "");
     DIR *d = opendir(dir.text);
     struct dirent *entry;
 

@@ -12,14 +12,14 @@ struct table_path {
     char text[CONF_PATH_MAX + 96];
 };
 
-struct table_path table_path(const char *state_dir, const char *name);
-struct table_path table_of_toc(const char *state_dir, const struct digest *toc);
-struct table_path table_of_layer(const char *state_dir, const struct digest *diff_id);
+struct table_path table_path(const char *stage_dir, const char *name);
+struct table_path table_of_toc(const char *stage_dir, const struct digest *toc);
+struct table_path table_of_layer(const char *stage_dir, const struct digest *diff_id);
 /* Make the folder, if there is none. */
-int tables_begin(const char *state_dir, struct err *e);
+int tables_begin(const char *stage_dir, struct err *e);
 /* Where the table of the layer that is streaming is written. */
-struct table_path table_of_stream(const char *state_dir);
+struct table_path table_of_stream(const char *stage_dir);
 /* Forget the tables of layers that the image does not have. */
-void tables_prune(const char *state_dir, const struct oci_manifest *m, const struct oci_config *c);
+void tables_prune(const char *stage_dir, const struct oci_manifest *m, const struct oci_config *c);
 
 #endif

@@ -7,14 +7,24 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/reach.h"
 #include "hal/linux/linux.h"
 #include "hal/linux/place.h"
+
+/* Behind a private root there is no /sys to search, and no telling what is mounted outside. */
+static char confined[PLACE_DEV_MAX];
+
+static int linux_confine(const char *place, struct err *e)
+{
+    int rc = place_device(place, confined, e);
+    return rc == 0 ? reach_let(confined, REACH_DEVICE, e) : rc;
+}
 
 static int linux_open(const char *place, bool writable, int *fd, uint64_t *size, struct err *e)
 {
     char dev[PLACE_DEV_MAX];
     struct stat st;
-    int rc = place_device(place, dev, e);
+    int rc = place_device(confined[0] ? confined : place, dev, e);
     if (rc != 0)
         return rc;
     if (writable && place_is_mounted(dev))
@@ -49,4 +59,5 @@ static int linux_close(int fd, struct err *e)
     return close(fd) != 0 ? err_errno(e, "close") : 0;
 }
 
-const struct disk_ops disk_linux = {.open = linux_open, .sync = linux_sync, .close = linux_close};
+const struct disk_ops disk_linux = {
+    .confine = linux_confine, .open = linux_open, .sync = linux_sync, .close = linux_close};

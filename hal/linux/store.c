@@ -4,7 +4,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -48,33 +47,6 @@ static ssize_t store_read(const char *dir, const char *name, int copy, void *buf
     return n;
 }
 
-/* A name that was not there is on the medium only when its directory is. */
-static int dir_sync(const char *dir, struct err *e)
-{
-    int fd = IO_RETRY(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    int rc = 0;
-
-    if (fd < 0)
-        return err_errno(e, "%s", dir);
-    if (IO_RETRY(fsync(fd)) < 0)
-        rc = err_errno(e, "%s: sync", dir);
-    close(fd);
-    return rc;
-}
-
-/* A new device has no state folder yet; its parent, the data partition, is the board's to make. */
-static int dir_make(const char *dir, struct err *e)
-{
-    char parent[PATH_CAP];
-    int n = snprintf(parent, sizeof(parent), "%s/..", dir);
-
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-        return err_errno(e, "%s", dir);
-    if (n < 0 || n >= PATH_CAP)
-        return err_set(e, ERR_LIMIT, "%s: path is too long", dir);
-    return dir_sync(parent, e);
-}
-
 static int store_write(const char *dir, const char *name, int copy, const void *buf, size_t len,
                        struct err *e)
 {
@@ -83,8 +55,9 @@ static int store_write(const char *dir, const char *name, int copy, const void *
     int fd;
     int rc = copy_path(dir, name, copy, path, e);
 
-    if (rc == 0 && access(dir, F_OK) < 0)
-        rc = dir_make(dir, e);
+    /* a new device has no state folder yet; its parent, the data partition, is the board's to make */
+    if (rc == 0 && io_make_dir(dir) < 0)
+        rc = err_errno(e, "%s", dir);
     if (rc < 0)
         return rc;
     created = access(path, F_OK) < 0;
@@ -96,8 +69,8 @@ static int store_write(const char *dir, const char *name, int copy, const void *
         rc = err_errno(e, "%s: write", path);
     if (close(fd) < 0 && rc == 0 && errno != EINTR)
         rc = err_errno(e, "%s: close", path);
-    if (rc == 0 && created)
-        rc = dir_sync(dir, e);
+    if (rc == 0 && created && io_sync_dir(dir) < 0)
+        rc = err_errno(e, "%s: sync", dir);
     if (rc < 0 && created)
         (void)unlink(path);
     return rc;

@@ -5,8 +5,15 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/reach.h"
 #include "hal/sim/fault.h"
 #include "hal/sim/sim.h"
+
+static int sim_confine(const char *place, struct err *e)
+{
+    fault_reset();
+    return reach_let(place, REACH_WRITE, e);
+}
 
 static int sim_open(const char *place, bool writable, int *fd, uint64_t *size, struct err *e)
 {
@@ -38,4 +45,5 @@ static int sim_close(int fd, struct err *e)
     return close(fd) != 0 ? err_errno(e, "close") : 0;
 }
 
-const struct disk_ops disk_sim = {.open = sim_open, .sync = sim_sync, .close = sim_close};
+const struct disk_ops disk_sim = {
+    .confine = sim_confine, .open = sim_open, .sync = sim_sync, .close = sim_close};

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/reach.h"
 #include "hal/linux/tree_posix.h"
 #include "hal/sim/fault.h"
 #include "hal/sim/sim.h"
@@ -13,6 +14,12 @@
         if (fault_point(op) != 0)                                                                            \
             return err_errno(e, "%s", op);                                                                   \
     } while (0)
+
+static int sim_confine(const char *place, struct err *e)
+{
+    fault_reset();
+    return reach_let(place, REACH_WRITE, e);
+}
 
 static int sim_open(const char *place, bool writable, int *root_fd, struct err *e)
 {
@@ -76,6 +83,7 @@ static int sim_sync(int root_fd, struct err *e)
 
 const struct tree_ops tree_sim = {
     .caps = {.close_drops_cache = false},
+    .confine = sim_confine,
     .open = sim_open,
     .close = sim_close,
     .space = sim_space,

@@ -11,6 +11,8 @@
 #include "slot/sum.h"
 #include "slot/tree.h"
 
+#define STAGE_DIR WORLD_STATE_DIR "/stage"
+
 #define DISK_LEN 6000u
 #define DEVICE_LEN (16u * MEDIUM_SECTOR)
 
@@ -139,10 +141,13 @@ static int tree_install(enum slot_id slot, enum version v, struct err *e)
 {
     static const char *const needs[] = {"boot/kernel", "usr/agentd"};
     const char *place = board.slots[slot];
-    const char *toc = slot == SLOT_A ? "/data/slipway/toc-a" : "/data/slipway/toc-b";
+    const char *toc = slot == SLOT_A ? STAGE_DIR "/toc-a" : STAGE_DIR "/toc-b";
     uint64_t content_max;
     bool again;
-    int rc = slot_tree_begin(own.tree, board.tree, place, toc, &content_max, e);
+    int rc = io_make_dir(STAGE_DIR) < 0 ? err_errno(e, STAGE_DIR) : 0;
+
+    if (rc == 0)
+        rc = slot_tree_begin(own.tree, board.tree, place, toc, &content_max, e);
 
     for (int layer = 1; rc == 0 && layer >= 0; layer--) {
         rc = slot_tree_layer(own.tree, e);

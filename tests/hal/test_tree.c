@@ -15,9 +15,11 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include "base/io.h"
+#include "base/reach.h"
 #include "hal/sim/fault.h"
 #include "hal/tree.h"
 
@@ -249,6 +251,43 @@ static void test_left_mounted(void **state)
     OK(ops->close(first, &e));
 }
 
+static int work_confined(void)
+{
+    int fd = -1;
+
+    if (reach_begin(&e) != 0 || ops->confine(place, &e) != 0 || reach_enter(&e) != 0)
+        return 1;
+    if (access("/proc", F_OK) == 0 || access("/etc", F_OK) == 0)
+        return err_set(&e, ERR_STATE, "the machine's files are in reach"), 2;
+    if (ops->open(place, true, &root, &e) != 0)
+        return 3;
+    if (mkdirat(root, "confined", 0755) != 0 || ops->close(root, &e) != 0)
+        return 4;
+    if (ops->open(place, false, &root, &e) != 0 || faccessat(root, "confined", F_OK, 0) != 0)
+        return 5;
+    fd = openat(root, "../../../../etc", O_RDONLY);
+    return fd >= 0 || ops->close(root, &e) != 0 ? 6 : 0;
+}
+
+/* In a process that sees nothing but its slot. What it wrote is there. */
+static void test_confined(void **state)
+{
+    pid_t pid = fork();
+    int status = -1;
+    (void)state;
+    if (pid == 0) {
+        int rc = work_confined();
+        if (rc != 0)
+            fprintf(stderr, "%d: %s\n", rc, e.text);
+        _exit(rc);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    OK(ops->open(place, true, &root, &e));
+    OK(ops->remove(root, "confined", true, &e));
+    OK(ops->close(root, &e));
+}
+
 static void test_absent(void **state)
 {
     (void)state;
@@ -271,6 +310,7 @@ int main(void)
         T(test_root_and_space),
         T(test_reopen),
         cmocka_unit_test(test_left_mounted),
+        cmocka_unit_test(test_confined),
         cmocka_unit_test(test_absent),
     };
     char name[] = "/tmp/slipway-tree-XXXXXX";

@@ -369,7 +369,7 @@ def test_damaged_table(front, small, tmp_path):
     first = Push(tmp_path, front, [small], Chunked().codec, "1")
     with new_device(front, tmp_path / "device") as device:
         update(device, first, "B")
-        (table,) = (tmp_path / "device/state/tables").iterdir()
+        (table,) = (tmp_path / "device/state/stage/tables").iterdir()
         data = bytearray(table.read_bytes())
         data[len(data) // 2] ^= 1
         table.write_bytes(data)
@@ -377,4 +377,4 @@ def test_damaged_table(front, small, tmp_path):
         front.seen.clear()
         update(device, second, "A")
         assert blob_bytes(front, second.layout, 0) == toc_len(second.layout, 0)
-        assert len(list((tmp_path / "device/state/tables").iterdir())) == 2
+        assert len(list((tmp_path / "device/state/stage/tables").iterdir())) == 2

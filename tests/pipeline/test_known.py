@@ -68,7 +68,7 @@ def test_only_the_changed_layer(codec, base, front, tmp_path):
             assert push.cost["layers"] == {"all": 2, "streamed": 1, "local": 1}
             assert push.cost["download"]["bytes"] == size(push, 1)
             assert push.cost["files"]["kept" if push.version == "v3" else "copied"] > 500
-        tables = sorted(path.name for path in (device.dir / "state/tables").iterdir())
+        tables = sorted(path.name for path in (device.dir / "state/stage/tables").iterdir())
         assert len(tables) == 2 and all(name.startswith("layer-") for name in tables), "one for each layer of v3"
 
 
@@ -110,14 +110,14 @@ def spoil_slot(device, slot):
 
 
 def spoil_table(device, at):
-    for path in (device.dir / "state/tables").iterdir():
+    for path in (device.dir / "state/stage/tables").iterdir():
         data = bytearray(path.read_bytes())
         data[at] ^= 1
         path.write_bytes(data)
 
 
 def swap_tables(device):
-    one, other = (device.dir / "state/tables").iterdir()
+    one, other = (device.dir / "state/stage/tables").iterdir()
     other.rename(one)
 
 
@@ -127,7 +127,7 @@ def swap_tables(device):
     lambda device: spoil_table(device, 5),
     lambda device: spoil_table(device, -40),
     swap_tables,
-    lambda device: (device.dir / "state/toc-b").unlink(),
+    lambda device: (device.dir / "state/stage/toc-b").unlink(),
 ], ids=["file changed", "file gone", "table is none", "table damaged", "another's table", "slot without list"])
 def test_streamed_when_in_doubt(spoil, front, tmp_path):
     lower = tar_of(LOWER)

@@ -151,7 +151,7 @@ SPOILT = {
     "flipped": (flip, "digest mismatch"),
     "blob missing": (drop, "has no blobs/sha256/"),
     "blob too long": (longer, "want ", " bytes, got "),
-    "blob outside": (point_away, "Permission denied"),
+    "blob outside": (point_away, "has no blobs/"),
     "two images": (another, 'names no image "stable"'),
     "no index": (lambda folder: (folder / "index.json").unlink(), "has no index.json"),
     "index is no JSON": (lambda folder: (folder / "index.json").write_text("<html>"), "index.json: "),

@@ -138,7 +138,7 @@ def test_tables_are_not_kept(front, small, tmp_path):
     push = Push(tmp_path, front, [small], Chunked().codec, "1")
     with new_device(front, tmp_path / "device") as device:
         assert plan(device)["cost"]["download"]["bytes"] > toc_len(push.layout, 0)
-        assert not (device.dir / "state/tables").exists()
+        assert not (device.dir / "state/stage/tables").exists()
         update(device, push, "B")
         Push(tmp_path, front, [small], Chunked().codec, "2")
         front.seen.clear()
@@ -229,9 +229,9 @@ def test_a_newer_root_is_used_but_not_kept(works, keys):
     works.notice("slipway-root", root(1, keys["b"]), keys["a"])
     with Board(works, [keys["a"]]) as board:
         assert plan(board)["version"] == "v1", "signed by the key that the root brings"
-        assert not list((board.dir / "state").glob("root*"))
+        assert not list((board.dir / "state/stage").glob("root*"))
         board.installs("v1")
-        assert list((board.dir / "state").glob("root*")), "the install keeps it"
+        assert list((board.dir / "state/stage").glob("root*")), "the install keeps it"
 
 
 def test_a_failed_trial(front, small, tmp_path):

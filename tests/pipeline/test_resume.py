@@ -139,7 +139,7 @@ def finish(device, meter, slot="B"):
     device.order("update")
     status = device.wait(lambda s: s["booted"] == slot and s["update"]["state"] == "idle" or s["last_failure"] != before, 60)
     assert status["last_failure"] == before, status["last_failure"]
-    assert not (device.dir / "state/checkpoint").exists()
+    assert not (device.dir / "state/stage/checkpoint").exists()
     return meter.parts[0][0] if meter.parts else None
 
 
@@ -150,7 +150,7 @@ def refused(device, meter):
     device.order("update")
     failure = device.wait(lambda s: s["booted"] == "B" or s["last_failure"] != before, 60)["last_failure"]
     assert failure != before, "it was installed\n" + device.log_tail()
-    assert not (device.dir / "state/checkpoint").exists()
+    assert not (device.dir / "state/stage/checkpoint").exists()
     return failure
 
 
@@ -159,7 +159,7 @@ class Place:
     ROOM, HASHED, GIVEN = 65536, 64 + 184, 64 + 192
 
     def __init__(self, device):
-        self.path = device.dir / "state/checkpoint"
+        self.path = device.dir / "state/stage/checkpoint"
         self.data = bytearray(self.path.read_bytes())
 
     def number(self, n, at, length=8):
@@ -231,7 +231,7 @@ def cut_device(front, layers, folder, share=0.8, how=cut, **options):
     with new_device(front, folder, **options) as device:
         meter = Meter(front, layers)
         assert cut_at(device, meter, int(len(layers.layer) * share), how) == 0
-        assert (device.dir / "state/checkpoint").exists()
+        assert (device.dir / "state/stage/checkpoint").exists()
         yield device, meter
 
 
@@ -363,8 +363,8 @@ def blank(name, at):
 @pytest.mark.parametrize("spoil", [
     zero_half, lose_last, zero_last, shorten("toc-b", 5000), shorten("tables/stream", 700), blank("toc-b", 8192),
     blank("tables/stream", 8192), blank("checkpoint", 0),
-    lambda device: (device.dir / "state/tables/stream").unlink(), lambda device: (device.dir / "state/toc-b").unlink(),
-    lambda device: (device.dir / "state/checkpoint").unlink(),
+    lambda device: (device.dir / "state/stage/tables/stream").unlink(), lambda device: (device.dir / "state/toc-b").unlink(),
+    lambda device: (device.dir / "state/stage/checkpoint").unlink(),
 ], ids=["old zeros", "files lost", "zeros", "short list", "short table", "blank list", "blank table", "blank checkpoint",
         "no table", "no list", "no checkpoint"])
 def test_lost_with_the_power(spoil, layers, want, front, tmp_path):

@@ -22,11 +22,15 @@ PROBES = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/sandbox.h"
@@ -46,6 +50,17 @@ static long probe(const char *what)
         return mkdir(folder, 0755);
     if (!strcmp(what, "shadow"))
         return open("/etc/shadow", O_RDONLY);
+    if (!strcmp(what, "active")) {
+        int fd = open(getenv("PROBE_ACTIVE"), O_WRONLY);
+
+        return fd < 0 ? open("/active/file", O_WRONLY) : fd;
+    }
+    if (!strcmp(what, "device"))
+        return mknod(getenv("PROBE_DEVICE"), S_IFCHR | 0600, makedev(1, 3)) < 0 ? -1 : open(getenv("PROBE_DEVICE"), O_RDWR);
+    if (!strcmp(what, "mount"))
+        return mount("tmpfs", "/proc/fs", "tmpfs", 0, NULL);
+    if (!strcmp(what, "ioctl"))
+        return ioctl(open(getenv("PROBE_ACTIVE"), O_RDONLY), FIGETBSZ, &(int){0});
     if (!strcmp(what, "socket"))
         return socket(AF_INET, SOCK_STREAM, 0);
     if (!strcmp(what, "unix"))
@@ -91,7 +106,7 @@ TRIES = [(role, what) for role, tries in {
     "decode": "read write create shadow socket unix packet exec fork ptrace kill root chroot module",
     "envelope": "read socket exec fork",
     "fetch": "read write create shadow packet exec fork ptrace kill root chroot module",
-    "stage": "socket unix packet exec fork ptrace chroot module nice",
+    "stage": "read write create shadow active device mount ioctl socket unix packet exec fork ptrace chroot module nice",
 }.items() for what in tries.split()]
 
 
@@ -108,6 +123,10 @@ def run(program, folder, role, what, **environment):
     conf.write_text(f"[trust]\npolicy = off\n[registry]\nimage = r/a\n[agent]\nstate_dir = {folder}\n")
     file.write_text("x")
     file.chmod(0o666)
+    for place in folder / "slot-a", folder / "slot-b", folder / "stage":
+        place.mkdir(exist_ok=True)
+    active = folder / "slot-b/file"
+    active.write_text("x")
     pipes = [os.pipe() for _ in range(4)]
     ends = [end for pipe in pipes for end in pipe][:7]
     blocks = os.memfd_create("blocks")
@@ -123,8 +142,10 @@ def run(program, folder, role, what, **environment):
         done = subprocess.run([program, ROLES[role][0], "-c", conf, *ROLES[role][1:]], preexec_fn=place,
                               close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE, text=True, timeout=20, check=False,
-                              env=dict(os.environ, PROBE=what, PROBE_FILE=str(file), PROBE_FOLDER=str(folder / "new"),
-                                       SLIPWAY_SIM_DIR=str(folder), **environment))
+                              cwd=folder, env=dict(
+                                  os.environ, PROBE=what, PROBE_FILE=str(file), PROBE_FOLDER=str(folder / "new"),
+                                  PROBE_ACTIVE=str(active), PROBE_DEVICE=str(folder / "stage/null"),
+                                  SLIPWAY_SIM_DIR=str(folder), **environment))
     finally:
         for pipe in pipes:
             os.close(pipe[0])
@@ -140,6 +161,8 @@ def test_role_cannot(role, what, program, tmp_path):
     assert code == 0, f"the try itself does not work here: {text}"
     if what == "create":
         (tmp_path / "new").rmdir()
+    if what == "device":
+        (tmp_path / "stage/null").unlink()
     code, text = run(program, tmp_path, role, what)
     assert code == -signal.SIGSYS or (code == 1 and "denied: " in text), f"code {code}: {text}"
     assert not (tmp_path / "new").exists()
