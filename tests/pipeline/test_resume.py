@@ -345,7 +345,7 @@ def zero_last(device):
 
 def shorten(name, by):
     def spoil(device):
-        path = device.dir / "state" / name
+        path = device.dir / "state/stage" / name
         os.truncate(path, path.stat().st_size - by)
     return spoil
 
@@ -353,7 +353,7 @@ def shorten(name, by):
 def blank(name, at):
     """A page that was never written."""
     def spoil(device):
-        path = device.dir / "state" / name
+        path = device.dir / "state/stage" / name
         data = bytearray(path.read_bytes())
         data[at:at + 4096] = bytes(len(data[at:at + 4096]))
         path.write_bytes(data)
@@ -363,7 +363,7 @@ def blank(name, at):
 @pytest.mark.parametrize("spoil", [
     zero_half, lose_last, zero_last, shorten("toc-b", 5000), shorten("tables/stream", 700), blank("toc-b", 8192),
     blank("tables/stream", 8192), blank("checkpoint", 0),
-    lambda device: (device.dir / "state/stage/tables/stream").unlink(), lambda device: (device.dir / "state/toc-b").unlink(),
+    lambda device: (device.dir / "state/stage/tables/stream").unlink(), lambda device: (device.dir / "state/stage/toc-b").unlink(),
     lambda device: (device.dir / "state/stage/checkpoint").unlink(),
 ], ids=["old zeros", "files lost", "zeros", "short list", "short table", "blank list", "blank table", "blank checkpoint",
         "no table", "no list", "no checkpoint"])
