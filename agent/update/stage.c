@@ -19,8 +19,8 @@
 #include "slot/tree.h"
 #include "stream/blocks.h"
 #include "stream/job.h"
-#include "update/checkpoint.h"
 #include "update/partial.h"
+#include "update/resume.h"
 #include "update/tables.h"
 #include "update/talk.h"
 #include "update/vouch.h"
@@ -40,13 +40,9 @@ struct stage {
     struct partial partial;
     bool parts; /* so far the registry sent them */
     struct entry entry;
-    const struct content *content; /* that comes for `entry`, or NULL */
-    uint32_t layer;                /* whose stream it is */
-    uint64_t every;                /* of its bytes a checkpoint is wanted; 0: none */
-    bool noted;                    /* its table is whole */
-    bool owed; /* the entry that checkpoints.it was taken in the middle of has not come again yet */
-    struct checkpoints checkpoints;
-    struct slot_mark marks[CHECKPOINT_CNT];
+    struct resume resume;
+    bool streamed; /* the present layer was, and `noted`: its table is whole */
+    bool noted;
     struct slot_tree *tree;
     struct slot_disk disk;
     struct oci_index_choice choice;
@@ -155,59 +151,12 @@ static void layer_enter(struct stage *s, uint32_t i)
     phase_enter(s, STAGE_LAYERS);
 }
 
-/* --- checkpoints --------------------------------------------------------------------------------------------------- */
-
-static struct checkpoint_of checkpoint_of(const struct stage *s)
-{
-    return (struct checkpoint_of){
-        .layer = s->manifest.layers[s->layer].digest, .manifest = s->choice.digest, .slot = s->job->slot};
-}
-
-/* What decode offered is in checkpoints.it: keep it, with what is to be said of the slot and of the blob. */
-static void checkpoint_keep(struct stage *s)
-{
-    struct checkpoint *it = &s->checkpoints.it;
-    bool durable = checkpoints_sync_due(&s->checkpoints);
-    struct err e;
-
-    it->of = checkpoint_of(s);
-    it->begun = s->content ? s->entry.node.size - s->content->left : 0;
-    if (it->job.open != (s->content ? 1 : 0) || !pump_place(&s->pump, it->job.at, &it->pump) ||
-        !slot_tree_mark(s->tree, it->begun, it->job.xxh64, &it->mark))
-        return;
-    if (durable && slot_tree_sync(s->tree, &e) != 0)
-        log_warning("checkpoint: %s", e.text);
-    else
-        checkpoints_save(&s->checkpoints, durable);
-}
-
 static int checkpoint_take(struct entry_pipe *pipe, uint32_t len, struct err *e)
 {
     struct stage *s = (struct stage *)((char *)pipe - offsetof(struct stage, pump.said.pipe));
-    int rc = s->every == 0 || s->owed ? err_set(e, ERR_PEER, "decode sent a checkpoint out of place") : 0;
 
-    if (rc == 0)
-        rc = checkpoint_read(&s->checkpoints.it, pipe, len, e);
-    if (rc == 0)
-        checkpoint_keep(s);
-    return rc;
+    return resume_take(&s->resume, pipe, len, e);
 }
-
-/* The first entry after a checkpoint within one: of its content, only the rest comes. */
-static int entry_go_on(struct stage *s, struct content *c, struct err *e)
-{
-    const struct checkpoint *it = &s->checkpoints.it;
-
-    s->owed = false;
-    if (s->entry.type != ENTRY_NODE || s->entry.node.type != NODE_FILE || it->begun > s->entry.node.size ||
-        (it->mark.path[0] && strcmp(it->mark.path, s->entry.path) != 0))
-        return err_set(e, ERR_PEER, "decode went on with %.120s, want %.120s", s->entry.path, it->mark.path);
-    c->begun = it->begun;
-    c->left = s->entry.node.size - it->begun;
-    return 0;
-}
-
-/* --- a layer --------------------------------------------------------------------------------------------------------- */
 
 static int layer_begin(struct stage *s, uint32_t i, const struct checkpoint *from, struct err *e)
 {
@@ -219,13 +168,12 @@ static int layer_begin(struct stage *s, uint32_t i, const struct checkpoint *fro
         .size = blob->size,
         .content_max = s->content_max,
         .diff_id = s->config.diff_ids[i],
-        .every = s->every,
+        .every = s->resume.every,
         .go_on = from != NULL,
     };
     int rc;
 
     snprintf(job.only, sizeof job.only, "%s", s->config.disk);
-    s->owed = from && from->job.open;
     if (!from)
         return talk_begin(&s->pump, &request, &job, e);
     request.offset = job.offset = from->pump.hash.len;
@@ -249,8 +197,8 @@ static int layer_take(struct stage *s, uint32_t i, const struct checkpoint *from
         rc = entry_pipe_head(&s->pump.said.pipe, &head, e);
         if (rc < 0)
             return rc;
-        if (head.type == FRAME_JOB_END && s->owed)
-            return err_set(e, ERR_PEER, "decode did not go on with %.120s", s->checkpoints.it.mark.path);
+        if (head.type == FRAME_JOB_END && s->resume.owed)
+            return err_set(e, ERR_PEER, "decode did not go on with the entry that was cut");
         if (head.type != FRAME_ENTRY)
             return talk_end(&s->pump, &head, &s->manifest.layers[i].digest, e);
         rc = entry_read(&s->pump.said.pipe, &head, &s->entry, e);
@@ -258,11 +206,10 @@ static int layer_take(struct stage *s, uint32_t i, const struct checkpoint *from
             return rc;
         if (s->entry.type == ENTRY_NODE && s->entry.node.type == NODE_FILE)
             content.left = s->entry.node.size;
-        if (s->owed && entry_go_on(s, &content, e) < 0)
-            return e->code;
-        s->content = content.left > 0 || content.begun > 0 ? &content : NULL;
-        rc = apply(s, &content, e);
-        s->content = NULL;
+        rc = resume_entry(&s->resume, &s->entry, &content, e);
+        if (rc == 0)
+            rc = apply(s, &content, e);
+        resume_entry_end(&s->resume);
         if (rc < 0 && content.refused)
             rc = talk_refused(&s->pump, &s->manifest.layers[i].digest, e);
         progress_tick(s);
@@ -294,62 +241,43 @@ static int tree_apply(struct stage *s, struct content *c, struct err *e)
     return slot_tree_entry(s->tree, &s->entry, c, e);
 }
 
-/* Where the stream was cut the last time: 1 with checkpoints.it, 0 when it begins at its first byte, or an error. */
-static int tree_resume(struct stage *s, const char *table, struct err *e)
-{
-    const struct checkpoint_of of = checkpoint_of(s);
-    const struct digest *diff_id = &s->config.diff_ids[s->layer];
-    int cnt = checkpoints_find(&s->checkpoints, &of, s->marks);
-    int n = cnt > 0 ? slot_tree_layer_resume(s->tree, table, diff_id, s->marks, cnt, &s->entry, e) : cnt;
-    int rc = n < 0 ? n : n < cnt ? checkpoints_load(&s->checkpoints, n, e) : 0;
-
-    if (rc < 0 || n == cnt)
-        checkpoints_drop(&s->checkpoints);
-    if (rc < 0)
-        return err_prefix(e, "checkpoint");
-    if (n < cnt) {
-        log_info("layer %u of %u goes on at byte %" PRIu64 " of %" PRIu64, s->layer + 1,
-                 s->manifest.layer_cnt, s->checkpoints.it.pump.hash.len, s->manifest.layers[s->layer].size);
-        return 1;
-    }
-    slot_tree_layer_note(s->tree, table, diff_id);
-    return 0;
-}
-
 /* From one end to the other, or from a checkpoint on; what is in it is noted for the next time. */
 static int tree_stream(struct stage *s, uint32_t i, struct err *e)
 {
+    const struct oci_blob *blob = &s->manifest.layers[i];
+    const struct checkpoint_of of = {
+        .layer = blob->digest, .manifest = s->choice.digest, .slot = s->job->slot};
     struct table_path table = table_of_stream(s->conf->agent.stage_dir);
-    bool noting = !s->job->look && tables_begin(s->conf->agent.stage_dir, e) == 0;
-    int rc;
+    const struct checkpoint *from = NULL;
+    int rc = 0;
 
-    s->layer = i;
-    s->every = noting && s->manifest.layers[i].size > CHECKPOINT_EVERY ? CHECKPOINT_EVERY : 0;
-    rc = noting ? tree_resume(s, table.text, e) : 0;
+    if (!s->job->look && tables_begin(s->conf->agent.stage_dir, e) == 0)
+        rc = resume_begin(&s->resume, &of, blob->size, table.text, &s->config.diff_ids[i], &s->entry, e);
     if (rc < 0)
         return rc;
-    rc = layer_stream(s, i, rc > 0 ? &s->checkpoints.it : NULL, tree_apply, e);
-    s->every = 0;
-    if (rc == 0 && slot_tree_layer_noted(s->tree))
-        s->noted = true;
-    if (rc < 0 && !s->pump.fetch_failed) /* there is something wrong with what came, or with what was kept */
-        checkpoints_drop(&s->checkpoints);
+    if (rc > 0) {
+        from = &s->resume.file.it;
+        log_info("layer %u of %u goes on at byte %" PRIu64 " of %" PRIu64, i + 1, s->manifest.layer_cnt,
+                 from->pump.hash.len, blob->size);
+    }
+    rc = layer_stream(s, i, from, tree_apply, e);
+    s->streamed = rc == 0 && !s->job->look;
+    s->noted = (rc == 0 && slot_tree_layer_noted(s->tree)) || s->noted;
+    /* but for the network, there is something wrong with what came, or with what was kept */
+    resume_end(&s->resume, rc < 0 && !s->pump.fetch_failed);
     return rc;
 }
 
 /* The layer is in the slot, and the TOC says so: a cut from here on does not bring it back. */
-static int tree_streamed(struct stage *s, struct err *e)
+static int tree_streamed(struct stage *s, uint32_t i, struct err *e)
 {
     const char *dir = s->conf->agent.stage_dir;
-    struct table_path path = table_of_layer(dir, &s->config.diff_ids[s->layer]), table = table_of_stream(dir);
+    struct table_path path = table_of_layer(dir, &s->config.diff_ids[i]), table = table_of_stream(dir);
     int rc = slot_tree_sync(s->tree, e);
 
-    if (s->checkpoints.bytes > 0)
-        log_info("checkpoints of %" PRIu64 " bytes were written", s->checkpoints.bytes);
     if (rc == 0 && s->noted && rename(table.text, path.text) < 0)
         log_warning("%s: %s", path.text, strerror(errno));
-    s->noted = false;
-    checkpoints_drop(&s->checkpoints);
+    resume_end(&s->resume, true);
     return rc;
 }
 
@@ -391,7 +319,7 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
     bool again = false;
     int rc = slot_tree_layer(s->tree, e);
 
-    s->noted = false;
+    s->streamed = s->noted = false;
     do {
         if (rc == 0)
             rc = tree_entries(s, i, e);
@@ -400,7 +328,7 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
         if (rc == 0 && again)
             rc = slot_tree_layer_again(s->tree, e);
     } while (rc == 0 && again);
-    return rc == 0 && s->noted ? tree_streamed(s, e) : rc;
+    return rc == 0 && s->streamed ? tree_streamed(s, i, e) : rc;
 }
 
 static void partial_init(struct stage *s)
@@ -679,7 +607,7 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
     s->job = job;
     s->place = own[job->slot][0] ? own[job->slot] : board.slots[job->slot];
     s->disk.fd = -1;
-    checkpoints_init(&s->checkpoints, conf->agent.stage_dir);
+    resume_init(&s->resume, conf->agent.stage_dir, s->tree, &s->pump);
     for (int i = 0; i < SLOT_CNT; i++)
         snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.stage_dir, 'a' + i);
     s->blocks = blocks_view(STAGE_FD_BLOCKS, &e);

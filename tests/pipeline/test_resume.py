@@ -21,7 +21,7 @@ from relink import relink
 
 REPOSITORY, TAG = "fleet/web", "stable"
 BIG = bool(os.environ.get("SLIPWAY_BIG"))
-SIZE, CUTS = (100_000_000, 100) if BIG else (14_000_000, 20)
+SIZE, CUTS = (128_000_000, 100) if BIG else (10_000_000, 16)
 AGAIN_MAX = 1 << 20  # bytes that are fetched again after a cut
 
 
