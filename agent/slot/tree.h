@@ -47,7 +47,8 @@ struct slot_tree *slot_tree_new(void);
 
 /* Open the slot for writing; `toc_path` as its last deployment left it tells what it holds. `content_max` receives the most bytes a layer's tar may unpack to.
  * `toc_path` is the file to write the TOC to; the name of the old one is gone from now on, so that a cut
- * does not leave a list of what the slot no longer holds. */
+ * does not leave a list of what the slot no longer holds. One that a cut has left stays until the new one has its use: what
+ * it says is compared with the slot. */
 int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
                     uint64_t *content_max, struct err *e);
 
