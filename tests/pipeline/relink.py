@@ -4,21 +4,21 @@ import shlex
 import subprocess
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-OUT = TOP / "out" / "sim"
 
 
-def relink(folder, source, symbol, code, original=None):
-    """Link out/sim's objects anew into `folder`/slipway, with `code` (C) in the place of `symbol`, which is defined in
+def relink(folder, source, symbol, code, original=None, board="sim"):
+    """Link out/<board>'s objects anew into `folder`/slipway, with `code` (C) in the place of `symbol`, which is defined in
     `source`. With `original`, the replaced function goes on under that name."""
-    compile_command, _, link = (OUT / ".command").read_text().strip().partition(" / ")
+    out = TOP / "out" / board
+    compile_command, _, link = (out / ".command").read_text().strip().partition(" / ")
     start, _, libraries = link.partition(" -Wl,--start-group")
     (folder / "new.c").write_text(code)
-    replaced = (OUT / "obj" / source).with_suffix(".o")
+    replaced = (out / "obj" / source).with_suffix(".o")
     how = f"--redefine-sym={symbol}={original}" if original else f"--weaken-symbol={symbol}"
-    subprocess.run(["objcopy", how, replaced, folder / "old.o"], check=True)
-    objects = [path for path in sorted((OUT / "obj").rglob("*.o"))
-               if path != replaced and path.relative_to(OUT / "obj").parts[0] in ("agent", "hal", "boards")
-               and (TOP / path.relative_to(OUT / "obj").with_suffix(".c")).exists()]
+    subprocess.run([compile_command.split()[0].removesuffix("gcc") + "objcopy", how, replaced, folder / "old.o"], check=True)
+    objects = [path for path in sorted((out / "obj").rglob("*.o"))
+               if path != replaced and path.relative_to(out / "obj").parts[0] in ("agent", "hal", "boards")
+               and (TOP / path.relative_to(out / "obj").with_suffix(".c")).exists()]
     program = folder / "slipway"
     subprocess.run([*shlex.split(compile_command), "-c", folder / "new.c", "-o", folder / "new.o"], check=True, cwd=TOP)
     subprocess.run([*shlex.split(start), "-o", program, folder / "new.o", folder / "old.o", *objects,
