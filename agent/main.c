@@ -12,12 +12,14 @@
 #include "hal/board.h"
 #include "oci/fetch.h"
 #include "update/agentd.h"
+#include "update/scrub.h"
 #include "update/stage.h"
 
 struct arguments {
     const char *conf;
     struct stage_job job;
     struct fetch_setup fetch;
+    struct scrub_job scrub;
 };
 
 static int usage(void)
@@ -39,13 +41,13 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
                                         .req_fd = FETCH_FD_REQUEST,
                                         .body_fd = FETCH_FD_BODY,
                                         .meter_fd = FETCH_FD_METER}};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:l")) != -1) {
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:n:x:al")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
             break;
         case 's':
-            out->job.slot = strcmp(optarg, "B") == 0 ? SLOT_B : SLOT_A;
+            out->job.slot = out->scrub.slot = strcmp(optarg, "B") == 0 ? SLOT_B : SLOT_A;
             break;
         case 'd':
             if (!digest_parse(optarg, strlen(optarg), &out->job.digest))
@@ -68,6 +70,15 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             break;
         case 'u':
             out->fetch.time_s = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'n':
+            out->scrub.disk_len = strtoull(optarg, NULL, 10);
+            break;
+        case 'x':
+            out->scrub.disk_xxh64 = strtoull(optarg, NULL, 16);
+            break;
+        case 'a':
+            out->scrub.active = true;
             break;
         case 'l':
             out->job.look = true;
@@ -107,6 +118,8 @@ static int role_run(const char *role, int argc, char **argv)
         return fetch_main(&conf, &a.fetch);
     if (strcmp(role, "stage") == 0)
         return stage_main(&conf, &a.job);
+    if (strcmp(role, "scrub") == 0)
+        return scrub_main(&conf, &a.scrub);
     if (strcmp(role, "decode") == 0)
         return decode_main(conf.agent.worker_uid, false);
     if (strcmp(role, "envelope") == 0)

@@ -41,6 +41,7 @@ const struct conf_key conf_keys[] = {
     {"slots", "a", NULL, KIND_TEXT, AT(slots.a), LEN(slots.a)},
     {"slots", "b", NULL, KIND_TEXT, AT(slots.b), LEN(slots.b)},
     {"slots", "kind", "tree", KIND_SLOTS, AT(slots.disk), 0, 0},
+    {"slots", "scrub", "monthly", KIND_SCRUB, AT(slots.scrub_s), 0, 0},
     {"app", "stop_timeout", "10", KIND_SECONDS, AT(app.stop_timeout_s), 0, 3600},
     {"app", "start_timeout", "60", KIND_SECONDS, AT(app.start_timeout_s), 1, 3600},
     {"app", "watchdog", "0", KIND_SECONDS, AT(app.watchdog_s), 0, 3600},
@@ -269,6 +270,21 @@ static int bool_put(const struct conf_key *k, bool *out, const char *off, const 
     return 0;
 }
 
+static int scrub_put(const struct conf_key *k, uint32_t *out_s, const char *value, struct err *e)
+{
+    static const struct {
+        const char *word;
+        uint32_t days;
+    } words[] = {{"off", 0}, {"daily", 1}, {"weekly", 7}, {"monthly", 30}};
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (!strcmp(value, words[i].word)) {
+            *out_s = words[i].days * 86400;
+            return 0;
+        }
+    return err_set(e, ERR_CONFIG, "%s must be off, daily, weekly or monthly, got \"%.80s\"", k->name, value);
+}
+
 static int image_check(const struct conf_registry *r, struct err *e)
 {
     if (!host_valid(r->host))
@@ -368,6 +384,8 @@ int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct
         return bool_put(k, at, "no", "yes", value, e);
     case KIND_SLOTS:
         return bool_put(k, at, "tree", "disk", value, e);
+    case KIND_SCRUB:
+        return scrub_put(k, at, value, e);
     case KIND_APP:
         return conf_app_put(&c->app, k->name, value, e);
     case KIND_IMAGE:

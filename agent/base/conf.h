@@ -63,7 +63,8 @@ struct conf_trust {
 struct conf_slots {
     char a[CONF_PATH_MAX]; /* "": the board's own */
     char b[CONF_PATH_MAX];
-    bool disk; /* kind = disk; default is tree */
+    bool disk;        /* kind = disk; default is tree */
+    uint32_t scrub_s; /* time between two scrubs; 0: only when asked */
 };
 
 enum conf_restart { RESTART_NO = 0, RESTART_ON_FAILURE, RESTART_ALWAYS };

@@ -17,6 +17,7 @@ enum conf_kind {
     KIND_WINDOWS,    /* struct window[CONF_WINDOW_MAX] */
     KIND_YES_NO,     /* bool */
     KIND_SLOTS,      /* bool disk */
+    KIND_SCRUB,      /* uint32_t of seconds: off, daily, weekly, monthly */
     KIND_APP,        /* a part of struct conf_app (base/conf_app.h) */
     KIND_IMAGE,      /* host, repository and tag of struct conf_registry */
     KIND_MIRRORS,    /* char[CONF_MIRROR_MAX][CONF_HOST_MAX] */

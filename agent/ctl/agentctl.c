@@ -415,6 +415,8 @@ static const struct command commands[] = {
     {"hold", run_order, 0, false, "install nothing new until `release`, also after a restart",
      "Held: nothing new is installed until `agentctl release`."},
     {"release", run_order, 0, false, "end a hold", "Released: the agent follows its tag again."},
+    {"scrub", run_order, 0, false, "read both slots, and see whether they are as they were written",
+     "The slots are read; see `agentctl status` and `agentctl history`."},
     {"config", run_config, 2, false, "`show [FILE]`: values and where from; `check [FILE]`: is it right?",
      NULL},
     {"version", run_version, 0, false, "of this program", NULL},

@@ -176,7 +176,7 @@ static const struct verb verbs[] = {
     {"update", verb_order, CTL_UPDATE},    {"downgrade", verb_order, CTL_DOWNGRADE},
     {"confirm", verb_order, CTL_CONFIRM},  {"rollback", verb_order, CTL_ROLLBACK},
     {"hold", verb_order, CTL_HOLD},        {"release", verb_order, CTL_RELEASE},
-    {"config", verb_config, CTL_NO_ORDER},
+    {"scrub", verb_order, CTL_SCRUB},      {"config", verb_config, CTL_NO_ORDER},
 };
 
 static const struct verb *verb_find(const char *name)

@@ -109,9 +109,15 @@ static bool update_failed(const cJSON *status)
            (!is(running, text(failure, "digest")) && !is(running, text(member(status, "follow"), "digest")));
 }
 
+/* Of the running slot; the other one is mended. */
+static int64_t files_damaged(const cJSON *status)
+{
+    return number(slot_by_name(status, text(status, "booted")), "damaged");
+}
+
 bool render_is_failing(const cJSON *status)
 {
-    return app_is_down(status) || fell_back(status) || update_failed(status);
+    return files_damaged(status) > 0 || app_is_down(status) || fell_back(status) || update_failed(status);
 }
 
 /* --- words --- */
@@ -292,6 +298,10 @@ static void headline(const cJSON *status, FILE *out)
         line(out, "", "LAST UPDATE FAILED (%.15s, %.15s); slot %.1s runs on. See `agentctl why`.",
              text(failure, "event"), text(failure, "cause"), booted);
     }
+    if (files_damaged(status) > 0)
+        line(out, "",
+             "FLASH DAMAGE: %lld in the running slot %.1s; an update rewrites it. See `agentctl why`.",
+             (long long)files_damaged(status), booted);
     if (app_is_down(status))
         line(out, "", "APP NOT RUNNING: %s%s%s.", text(app, "state"),
              app_end(app).s[0] != '\0' ? ", last end: " : "", app_end(app).s);
@@ -445,6 +455,10 @@ static const char *consequence(const cJSON *why)
         return "The version had been confirmed, so it was not taken back.";
     if (is(event, "confirm"))
         return "The version stays on trial; if that ends badly, the other slot is taken back.";
+    if (is(event, "scrub"))
+        return "The slot in use is not touched; the other one is mended with the next poll.";
+    if (is(event, "mend"))
+        return "The other slot is not started until that succeeds; it is tried again.";
     return "Nothing.";
 }
 

@@ -26,6 +26,7 @@ enum ctl_order {
     CTL_ROLLBACK,  /* go back to the other slot; ERR_STATE when it holds no good version */
     CTL_HOLD,      /* install nothing new until `release` */
     CTL_RELEASE,
+    CTL_SCRUB, /* read the slots now */
 };
 
 /* What the server asks of its owner. All answer at once; plans, updates and a rollback only start. */

@@ -52,6 +52,7 @@ static void update_add(struct json *j, cJSON *to, const struct status *s)
     json_put_bool(j, update, "held", s->held);
     json_put_text(j, update, "detail", s->detail);
     json_put_integer(j, update, "percent", s->percent);
+    json_put_bool(j, update, "scrubbing", s->scrubbing);
     integer_or_null(j, update, "last_poll_s", s->last_poll_s, 0);
     integer_or_null(j, update, "next_poll_in_s", s->next_poll_in_s, -1);
     integer_or_null(j, update, "waits_until_s", s->waits_until_s, 0);
@@ -77,6 +78,8 @@ static void slots_add(struct json *j, cJSON *to, const struct status *s)
         json_put_text(j, o, "version", slot->version);
         integer_or_null(j, o, "installed_s", slot->installed_s, 0);
         json_put_integer(j, o, "tries_left", slot->tries_left);
+        integer_or_null(j, o, "scrubbed_s", slot->scrubbed_s, 0);
+        json_put_integer(j, o, "damaged", slot->damaged);
     }
 }
 

@@ -22,6 +22,9 @@ struct status_slot {
     char version[64];
     int64_t installed_s; /* wall time, 0: never or unknown */
     uint8_t tries_left;
+    int64_t
+        scrubbed_s; /* wall time when it was read to see whether it is sound; 0: not since it was installed */
+    uint32_t damaged; /* files that were not as written then */
 };
 
 struct status_role { /* a process of the agent */
@@ -46,6 +49,7 @@ struct status {
     char state[16];   /* of the update machine: "idle", "polling", "installing", "rebooting", "trial", ... */
     char detail[ERR_TEXT_MAX + 16]; /* "layer 2 of 3, 12.1 of 38.2 MB", "poll failed: <the chain>" or "" */
     uint32_t percent;               /* while installing */
+    bool scrubbing;                 /* a slot is being read; `detail` says which */
     int64_t last_poll_s;            /* wall time; 0: not yet */
     int64_t next_poll_in_s;         /* -1: none planned */
     int64_t waits_until_s;    /* wall time at which a version that waits goes on; 0: not known, or none */

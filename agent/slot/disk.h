@@ -23,6 +23,8 @@ struct slot_disk {
     uint64_t len;   /* of the filesystem image */
     uint64_t xxh64; /* of its content */
     struct slot_bytes bytes;
+    void (*tick)(void *ctx, uint64_t bytes); /* so many more were read back; NULL: nobody wants to know */
+    void *tick_ctx;
 };
 
 int slot_disk_begin(struct slot_disk *s, const struct disk_ops *ops, const char *place, struct err *e);

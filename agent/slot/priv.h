@@ -4,7 +4,7 @@
  *     converge.c  what of the old content stays       write.c  the port's calls, file content
  *     verify.c    read back                           walk.c   remove what does not belong, see what is there
  *     reuse.c     content that the slots hold         want.c   content that has to be fetched
- *     known.c     layers that were streamed before, or in part
+ *     known.c     streamed before, or in part         scrub.c  read what is there, now and then
  */
 #ifndef SLIPWAY_SLOT_PRIV_H
 #define SLIPWAY_SLOT_PRIV_H
@@ -112,7 +112,8 @@ struct slot_tree {
     char other[NODE_PATH_MAX];      /* of a hard link's target */
     struct toc toc;
     uint64_t cookie[WALK_DEPTH_MAX];
-    _Alignas(8) uint8_t io[65536];
+    const struct slot_scrub *scrub;   /* what is under way, or NULL */
+    _Alignas(4096) uint8_t io[65536]; /* as O_DIRECT wants it */
 };
 
 /* write.c: one wrapper a call of the port; paths are those of the slot, parents exist. With s->dry nothing is called. */
@@ -180,6 +181,11 @@ void slot_want_drop(struct slot_tree *s);
 /* verify.c: metadata, attributes and symlink target of a node, against what fstatat said. ERR_FLASH: differs. */
 int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct node *want,
                     const struct stat *st, struct err *e);
+
+/* The node of a record, and all that a file has in it. */
+int slot_check_item(struct slot_tree *s, const struct toc_item *it, struct err *e);
+/* There is nothing that no record names; those that do are in the claims. */
+int slot_check_rest(struct slot_tree *s, struct err *e);
 
 /* known.c */
 /* The records from here on are of this layer; NULL: of none that is known. A layer is complete where another such mark

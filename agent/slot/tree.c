@@ -269,6 +269,7 @@ void slot_tree_abort(struct slot_tree *s)
         log_warning("slot: %s", e.text);
     s->root = -1;
     s->layer_open = false;
+    s->scrub = NULL;
 }
 
 void slot_tree_stats(const struct slot_tree *s, struct slot_tree_stats *out)

@@ -73,8 +73,9 @@ int slot_tree_entry(struct slot_tree *s, const struct entry *en, struct content 
  *
  *     layer -> (entry -> chunk*)* -> want_end -> (want_next -> fill)* -> layer_end
  */
-#define SLOT_PIECE_WHOLE 1u /* the whole file, not a chunk of it */
-#define SLOT_PIECE_LAST 2u  /* no more of this file is wanted */
+#define SLOT_DAMAGE_CNT_MAX 64 /* more in one slot, and its whole TOC is not believed any more */
+#define SLOT_PIECE_WHOLE 1u    /* the whole file, not a chunk of it */
+#define SLOT_PIECE_LAST 2u     /* no more of this file is wanted */
 
 struct slot_piece {
     uint32_t toc; /* of the file */
@@ -144,9 +145,40 @@ int slot_tree_layer_again(struct slot_tree *s, struct err *e);
 int slot_tree_seal(struct slot_tree *s, const char *const *needs, int needs_cnt, struct err *e);
 
 /* Read back from flash and compare with the TOC: every node, every byte, and nothing besides. ERR_FLASH says what
- * differs where. Needs no begin(): works on any slot that has a TOC (scrub). */
+ * differs where. Needs no begin(): works on any slot that has a TOC. */
 int slot_tree_verify(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
                      struct err *e);
+
+/* --- scrub (slot/scrub.c) ------------------------------------------------------------------------------------------
+ * Read a slot that was sealed and compare it with its TOC, to the end, whatever is found on the way. Of the active slot
+ * nothing is ever changed; what the running system changed by itself, where its root is writable, is no damage: that is
+ * only content which is not as recorded in a file that is.
+ */
+struct slot_scrub {
+    const struct tree_ops *ops;
+    const char *place;    /* of the active slot a path of its root, where nothing is mounted on top of it */
+    const char *toc_path; /* ERR_ABSENT: there is none, nothing to compare with */
+    bool active;
+    bool changes;                            /* the system that runs from it can write to it */
+    void (*tick)(void *ctx, uint64_t bytes); /* so many more were read */
+    void *ctx;
+};
+
+struct slot_damage {
+    uint32_t files; /* nodes that are not as recorded */
+    struct err first;
+    uint32_t content_cnt;                  /* of them, content alone: such a file looks sound */
+    uint32_t content[SLOT_DAMAGE_CNT_MAX]; /* their records */
+};
+
+int slot_tree_scrub(struct slot_tree *s, const struct slot_scrub *how, struct slot_damage *out,
+                    struct err *e);
+/* The content that there is to read. */
+int slot_tree_scrub_size(struct slot_tree *s, const char *toc_path, uint64_t *bytes, struct err *e);
+/* Let the files whose content is damaged no longer pass for what their records say (their time is moved), so that the next
+ * begin() mends them. Only of a slot that nobody takes for whole any more. */
+int slot_tree_scrub_mark(struct slot_tree *s, const struct slot_scrub *how, const struct slot_damage *d,
+                         struct err *e);
 
 /* Give back what begin() opened after a failure. Safe at any time. */
 void slot_tree_abort(struct slot_tree *s);

@@ -116,23 +116,37 @@ int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct
 
 /* --- content ------------------------------------------------------------------------------------------------------- */
 
+/* What programs have mapped stays in memory whatever is asked of the kernel; a tree that is in use is read past that, where
+ * its filesystem can. */
+static int content_open(const struct slot_tree *s, int dir, const char *name)
+{
+    static const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME;
+    int fd = -1;
+
+    if (s->scrub && s->scrub->active)
+        fd = IO_RETRY(openat(dir, name, flags | O_DIRECT));
+    return fd >= 0 ? fd : IO_RETRY(openat(dir, name, flags));
+}
+
 static int check_content(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
 {
     struct sum sum;
     uint64_t off = 0;
     ssize_t n = 0;
-    int fd = IO_RETRY(openat(dir, path_name(it->path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME));
+    int fd = content_open(s, dir, path_name(it->path));
     if (fd < 0)
         return err_errno(e, "%s: open", it->path);
     if (!s->ops->caps.close_drops_cache)
         posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     sum_begin(&sum);
-    while (off < it->r.size && (n = io_read_full(fd, s->io, sizeof s->io)) > 0) {
+    while (off < it->r.size && (n = IO_RETRY(read(fd, s->io, sizeof s->io))) > 0) {
         sum_update(&sum, s->io, (size_t)n);
         off += (uint64_t)n;
         s->stats.bytes.read += (uint64_t)n;
         if (off % PIECE_LEN == 0)
             posix_fadvise(fd, (off_t)(off - PIECE_LEN), PIECE_LEN, POSIX_FADV_DONTNEED);
+        if (s->scrub)
+            s->scrub->tick(s->scrub->ctx, (uint64_t)n);
     }
     if (n < 0)
         err_errno(e, "%s: read", it->path);
@@ -173,7 +187,7 @@ static int check_hardlink(struct slot_tree *s, const struct toc_item *it, struct
     return rc;
 }
 
-static int check_node(struct slot_tree *s, const struct toc_item *it, struct err *e)
+int slot_check_item(struct slot_tree *s, const struct toc_item *it, struct err *e)
 {
     struct stat st;
     int dir;
@@ -197,6 +211,11 @@ static int check_known(struct slot_tree *s, bool dir, struct err *e)
     return 0;
 }
 
+int slot_check_rest(struct slot_tree *s, struct err *e)
+{
+    return slot_walk(s, check_known, e);
+}
+
 static int verify(struct slot_tree *s, struct err *e)
 {
     struct toc_item it;
@@ -207,13 +226,11 @@ static int verify(struct slot_tree *s, struct err *e)
             continue;
         if (claims_put(&s->claims, it.path, it.r.path_len, e) == NULL)
             return e->code;
-        rc = check_node(s, &it, e);
+        rc = slot_check_item(s, &it, e);
         if (rc != 0)
             return rc;
     }
-    if (rc == 0)
-        rc = slot_walk(s, check_known, e);
-    return rc;
+    return rc == 0 ? slot_check_rest(s, e) : rc;
 }
 
 int slot_tree_verify(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,

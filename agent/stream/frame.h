@@ -50,6 +50,8 @@ enum frame_type {
     FRAME_BLOCK_END, /* no payload: a block that stage may give back */
     /* from decode, of JOB_LAYER, and to it, of one that goes on */
     FRAME_CHECKPOINT, /* struct job_checkpoint (stream/job.h) and bytes of decode's own */
+    /* from a scrub to agentd */
+    FRAME_SCRUBBED, /* struct scrubbed (update/scrub.h) */
     FRAME_TYPE_END,
 };
 

@@ -44,6 +44,19 @@ int activate_arm(const struct board *b, enum slot_id slot, uint8_t tries, struct
     return store(b, &r, e);
 }
 
+int activate_permit(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
+{
+    struct bootrec r;
+    bool whole;
+    int rc = load(b, &r, &whole, e);
+
+    if (rc < 0)
+        return rc;
+    r.first = slot_other(slot);
+    r.left[slot] = tries;
+    return store(b, &r, e);
+}
+
 int activate_confirm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
 {
     struct bootrec r;

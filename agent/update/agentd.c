@@ -156,6 +156,8 @@ static int on_order(void *ctx, enum ctl_order order, const char *source, struct 
     case CTL_HOLD:
     case CTL_RELEASE:
         return machine_hold(m, order == CTL_HOLD, e);
+    case CTL_SCRUB:
+        return machine_scrub(m, e);
     case CTL_NO_ORDER:
         break;
     }

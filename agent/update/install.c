@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "update/activate.h"
 #include "update/keep.h"
+#include "update/machine_scrub.h"
 #include "update/manners.h"
 #include "update/patience.h"
 
@@ -31,7 +32,8 @@ enum machine_state install_failed(struct machine *m)
     if (keep_knows_failure(m) && !wrote) {
         log_warning("install: as before: %s", m->cause.text);
     } else {
-        keep_failure(m, "install", slot_other(m->booted), &m->tag.digest);
+        keep_failure(m, m->mending ? "mend" : "install", slot_other(m->booted),
+                     m->mending ? &machine_other(m)->tag : &m->tag.digest);
         keep_state(m);
     }
     patience_retry(m);
@@ -39,13 +41,27 @@ enum machine_state install_failed(struct machine *m)
     return MACHINE_IDLE;
 }
 
-enum machine_state install_begin(struct machine *m)
+/* What a slot held was admitted when it was installed, whatever has been confirmed since: no floor. */
+static struct stage_job job_make(const struct machine *m)
 {
-    struct stage_job job = {.slot = slot_other(m->booted),
-                            .digest = m->tag.digest,
-                            .media = m->tag.media,
-                            .floor = m->older ? 0 : m->store.trust.floor};
+    enum slot_id slot = slot_other(m->booted);
+    const struct slot_record *s = &m->store.slots[slot];
 
+    if (m->mending)
+        return (struct stage_job){.slot = slot, .digest = s->tag, .media = s->media};
+    return (struct stage_job){.slot = slot,
+                              .digest = m->tag.digest,
+                              .media = m->tag.media,
+                              .floor = m->older ? 0 : m->store.trust.floor};
+}
+
+enum machine_state install_begin(struct machine *m, bool mend)
+{
+    struct stage_job job;
+
+    m->mending = mend;
+    job = job_make(m);
+    scrubs_end(m);
     manners_bind(m, m->asked);
     m->asked = m->older = false;
     memset(&m->progress, 0, sizeof m->progress);
@@ -60,11 +76,12 @@ int install_mark(struct machine *m, struct err *e)
     struct slot_record *s = &m->store.slots[slot];
     int rc = activate_disarm(&board, slot, e);
 
-    if (rc < 0)
+    if (rc < 0 || m->mending)
         return rc;
     memset(s, 0, sizeof *s);
     s->condition = SLOT_WRITING;
     s->tag = m->tag.digest;
+    s->media = m->tag.media;
     rc = state_slot_save(&m->store, slot, e);
     if (rc == 0)
         log_info("installing into slot %c", 'A' + (int)slot);
@@ -83,6 +100,24 @@ static void arm_undo(struct machine *m, enum slot_id slot)
         log_error("%s", e.text);
 }
 
+/* It is what it was, and may be gone back to again. */
+static enum machine_state mend_done(struct machine *m, enum slot_id slot)
+{
+    m->store.slots[slot].condition = SLOT_GOOD;
+    keep_wear(m);
+    if (state_slot_save(&m->store, slot, &m->cause) < 0 ||
+        activate_permit(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
+        m->store.slots[slot].condition = SLOT_DAMAGED;
+        keep_slot(m, slot);
+        return install_failed(m);
+    }
+    log_info("slot %c is mended", 'A' + (int)slot);
+    keep_event(m, "mended", slot);
+    keep_state(m);
+    patience_poll(m);
+    return MACHINE_IDLE;
+}
+
 /* The slot holds the image and was read back. Order matters: first remember, then arm, so that a cut between the two
  * finds a verified slot and only has to arm it again. */
 enum machine_state install_done(struct machine *m)
@@ -91,12 +126,18 @@ enum machine_state install_done(struct machine *m)
     struct slot_record *s = &m->store.slots[slot];
     const struct stage_done *d = m->installed;
 
+    m->store.state.scrub[slot].when_s = 0;
+    m->store.state.scrub[slot].files = 0;
+    if (m->mending)
+        return mend_done(m, slot);
     s->condition = SLOT_GOOD;
     s->manifest = d->manifest;
     memcpy(s->version, d->version, sizeof s->version);
     s->installed_s = board.clock->wall_s();
     s->app = d->app;
     s->app_cnt = d->app.arg_cnt > 0;
+    s->disk_len = d->disk_len;
+    s->disk_xxh64 = d->disk_xxh64;
     if (!m->worker.source[0] && d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
         m->store.state.fetch_bytes_s = d->bytes_fetched * 1000 / d->fetch_ms;
     keep_wear(m);

@@ -13,6 +13,7 @@
 #include "update/install.h"
 #include "update/keep.h"
 #include "update/machine_plan.h"
+#include "update/machine_scrub.h"
 #include "update/manners.h"
 #include "update/patience.h"
 
@@ -75,7 +76,9 @@ static enum machine_state act_resolved(struct machine *m)
 {
     bool same = digest_compare(&m->tag.digest, &machine_booted(m)->tag) == VERDICT_MATCH;
     bool failed = state_digest_failed(&m->store.state, &m->tag.digest);
-    bool wanted = !same && !m->store.state.held && (m->asked || (m->conf->update.automatic && !failed));
+    bool mend = same && scrubs_mend_is_due(m);
+    bool wanted =
+        (!same || mend) && !m->store.state.held && (m->asked || (m->conf->update.automatic && !failed));
 
     m->failures = 0;
     m->poll_cause = (struct err){0};
@@ -93,10 +96,12 @@ static enum machine_state act_resolved(struct machine *m)
     plan_fail(m, &(struct err){.code = ERR_STATE, .text = "an update was asked for meanwhile"});
     if (wanted && (m->asked || !patience_is_needed(m))) {
         state_digest_forgive(&m->store.state, &m->tag.digest);
-        return install_begin(m);
+        return install_begin(m, mend);
     }
     m->asked = m->older = false;
     patience_poll(m);
+    m->state = MACHINE_IDLE;
+    scrubs_idle(m);
     return MACHINE_IDLE;
 }
 
@@ -104,6 +109,7 @@ enum machine_state machine_reboot(struct machine *m)
 {
     loop_timer_clear(m->loop, &m->poll_timer);
     loop_timer_clear(m->loop, &m->health_timer);
+    scrubs_end(m);
     m->state = MACHINE_REBOOTING;
     app_stop(&m->app);
     return m->state;
@@ -403,7 +409,13 @@ static void app_begin(struct machine *m)
 int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
                   struct err *e)
 {
-    const struct worker_owner owner = {m, on_progress, on_ready, on_resolved, on_planned, on_done, on_failed};
+    const struct worker_owner owner = {.ctx = m,
+                                       .progress = on_progress,
+                                       .ready = on_ready,
+                                       .resolved = on_resolved,
+                                       .planned = on_planned,
+                                       .done = on_done,
+                                       .failed = on_failed};
     int rc;
 
     memset(m, 0, sizeof *m);
@@ -417,6 +429,8 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     state_open(&m->store, board.store, conf->agent.state_dir);
     history_open(&m->history, board.store, conf->agent.state_dir);
     rc = worker_init(&m->worker, loop, conf_path, &owner, e);
+    if (rc == 0)
+        rc = scrubs_start(m, conf_path, e);
     if (rc < 0)
         return rc;
     manners_start(m);
@@ -538,7 +552,8 @@ int machine_hold(struct machine *m, bool hold, struct err *e)
 
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib)
 {
-    if (!worker_reap(&m->worker, pid, status, maxrss_kib))
+    if (!worker_reap(&m->worker, pid, status, maxrss_kib) &&
+        !worker_reap(&m->scrubs.worker, pid, status, maxrss_kib))
         (void)app_reap(&m->app, pid, status);
 }
 
@@ -546,5 +561,6 @@ void machine_stop(struct machine *m)
 {
     m->ending = true;
     worker_cancel(&m->worker);
+    worker_cancel(&m->scrubs.worker);
     app_stop(&m->app);
 }

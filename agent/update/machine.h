@@ -90,6 +90,16 @@ struct machine {
         uint64_t unsaved; /* bytes since the day's sum was saved */
         uint64_t day_ms;  /* when this day's began, for a board without a clock */
     } manners;            /* update/manners.h */
+    struct {
+        struct worker worker;
+        struct loop_timer timer;
+        uint64_t read_ms[SLOT_CNT]; /* when each was read, or agentd started */
+        uint32_t todo;              /* bit n: slot n */
+        bool by_hand;
+        enum slot_id slot; /* the one that is read now */
+        struct stage_progress progress;
+    } scrubs;     /* update/machine_scrub.h */
+    bool mending; /* the install is of what the other slot held before */
     struct stage_progress progress;
     const struct stage_done *installed;
     struct err cause;
@@ -118,6 +128,8 @@ int machine_confirm(struct machine *m, struct err *e);
 int machine_rollback(struct machine *m, struct err *e);
 /* Hold: keep what runs, install nothing new; kept across reboots. */
 int machine_hold(struct machine *m, bool hold, struct err *e);
+/* Begin to read the slots, to see whether they are as they were written. */
+int machine_scrub(struct machine *m, struct err *e);
 /* Begin to make a plan; what came of it is told by machine_plan(). */
 int machine_look(struct machine *m, const char *source, struct err *e);
 void machine_plan(const struct machine *m, struct plan *out);

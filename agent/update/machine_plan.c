@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "update/machine_scrub.h"
 #include "update/manners.h"
 #include "update/patience.h"
 
@@ -55,6 +56,7 @@ bool plan_begin(struct machine *m)
     }
     waiting_find(m);
     manners_bind(m, true);
+    scrubs_end(m);
     if (worker_deploy(&m->worker, &job, m->conf->trust.required, &e) == 0)
         return true;
     plan_fail(m, &e);

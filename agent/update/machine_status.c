@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "update/machine.h"
+#include "update/machine_scrub.h"
 #include "update/manners.h"
 #include "update/patience.h"
 
@@ -17,7 +18,7 @@ const char *machine_state_name(enum machine_state s)
 
 static void slot_status(const struct machine *m, enum slot_id slot, struct status_slot *out)
 {
-    static const char *const names[] = {"empty", "writing", "good", "bad"};
+    static const char *const names[] = {"empty", "writing", "good", "bad", "damaged"};
     const struct slot_record *s = &m->store.slots[slot];
     const char *name = names[s->condition];
 
@@ -126,6 +127,7 @@ void machine_status(struct machine *m, struct status *out)
     out->held = m->store.state.held;
     snprintf(out->state, sizeof out->state, "%s", machine_state_name(m->state));
     detail_fill(m, out);
+    scrubs_status(m, out);
     out->last_poll_s = m->polled_s;
     out->next_poll_in_s = -1;
     manners_count(m);

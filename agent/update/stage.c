@@ -558,6 +558,8 @@ static void done_send(struct stage *s, struct err *e)
     done.nodes = stats.nodes;
     done.hash_kib_s = hash_engine_speed();
     done.bytes_hashed = s->pump.bytes_hashed;
+    done.disk_len = s->disk.len;
+    done.disk_xxh64 = s->disk.xxh64;
     done.fetch_ms = s->stream_ms + (uint64_t)s->partial.us / 1000;
     if (frame_write(STAGE_FD_REPORT, FRAME_DONE, &done, sizeof done, e) < 0)
         log_error("%s", e->text);

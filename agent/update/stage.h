@@ -56,9 +56,10 @@ struct stage_done {         /* FRAME_DONE: the slot holds the image, was read ba
     struct app_spec app;
     uint64_t bytes_fetched;
     uint32_t nodes;
-    uint32_t hash_kib_s;   /* of stage's engine, as measured at its start */
-    uint64_t bytes_hashed; /* by stage and decode together */
-    uint64_t fetch_ms;     /* spent while layers came */
+    uint32_t hash_kib_s;           /* of stage's engine, as measured at its start */
+    uint64_t bytes_hashed;         /* by stage and decode together */
+    uint64_t fetch_ms;             /* spent while layers came */
+    uint64_t disk_len, disk_xxh64; /* of a disk slot: the filesystem image */
 };
 
 struct stage_job {

@@ -36,9 +36,14 @@ struct state {
     uint64_t fetch_bytes_s; /* pace of the last download that was long enough to tell; 0: none was */
     uint64_t day_bytes;     /* downloaded on that day, as far as it was saved */
     uint32_t day, zero;     /* year since 1900 * 1000 + day of it, local time; 0: not known */
+    struct {
+        int64_t when_s;       /* read whole to see whether it is sound; 0: never */
+        uint32_t files, zero; /* damaged then */
+    } scrub[SLOT_CNT];
 };
 
-enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD };
+/* SLOT_DAMAGED: it was good, and flash lost some of it; to be mended. */
+enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD, SLOT_DAMAGED };
 
 struct slot_record {
     uint32_t condition; /* enum slot_condition */
@@ -48,6 +53,8 @@ struct slot_record {
     char version[64];
     int64_t installed_s;
     struct app_spec app;
+    uint64_t disk_len, disk_xxh64; /* of a disk slot: its filesystem image; 0: not known */
+    uint32_t media, zero;          /* enum oci_media of `tag`; 0: not known */
 };
 
 /* Its record is there and can't be read: no version is known to be high enough. It stays until a person has installed

@@ -36,14 +36,6 @@ static const struct {
     [WORKER_ENVELOPE] = {"envelope", CONFIG_MEM_DECODE_KB},
 };
 
-/* The last one; no two workers run at a time. */
-static union {
-    struct stage_progress progress;
-    struct fetch_resolved resolved;
-    struct plan_found plan;
-    struct stage_done done;
-} report;
-
 const char *worker_role_name(enum worker_role r)
 {
     return roles[r].name;
@@ -181,6 +173,17 @@ void worker_cancel(struct worker *w)
     worker_end(w, WORKER_TOLD);
 }
 
+void worker_stop(struct worker *w)
+{
+    worker_cancel(w);
+    for (int i = 0; i < WORKER_ROLE_CNT; i++) {
+        siginfo_t info;
+
+        if (w->pids[i]) /* it was killed, and is reaped like any other */
+            (void)IO_RETRY(waitid(P_PID, (id_t)w->pids[i], &info, WEXITED | WNOWAIT));
+    }
+}
+
 /* A role ended of itself. Its ceiling is told with a signal, since both kernel and libraries may answer to a lack of
  * memory with one. */
 static void casualty_note(struct worker *w, enum worker_role role, bool by_signal, int number)
@@ -239,11 +242,13 @@ static void owner_tell(struct worker *w)
 
     w->end = WORKER_TOLD;
     if (end == WORKER_RESOLVED)
-        w->owner.resolved(w->owner.ctx, &report.resolved);
+        w->owner.resolved(w->owner.ctx, &w->report.resolved);
+    else if (end == WORKER_SCRUBBED)
+        w->owner.scrubbed(w->owner.ctx, &w->report.scrubbed);
     else if (end == WORKER_PLANNED)
-        w->owner.planned(w->owner.ctx, &report.plan);
+        w->owner.planned(w->owner.ctx, &w->report.plan);
     else if (end == WORKER_DONE)
-        w->owner.done(w->owner.ctx, &report.done);
+        w->owner.done(w->owner.ctx, &w->report.done);
     else if (end == WORKER_FAILED)
         w->owner.failed(w->owner.ctx, &w->cause);
 }
@@ -257,10 +262,10 @@ static int report_handle(struct worker *w, struct err *e)
         return rc;
     switch (head.type) {
     case FRAME_PROGRESS:
-        rc = frame_read_fixed(w->report_fd, &head, &report.progress, sizeof report.progress, e);
+        rc = frame_read_fixed(w->report_fd, &head, &w->report.progress, sizeof w->report.progress, e);
         if (rc == 0) {
-            stall_watch(w, report.progress.phase < STAGE_SEALING);
-            w->owner.progress(w->owner.ctx, &report.progress);
+            stall_watch(w, w->report.progress.phase < STAGE_SEALING);
+            w->owner.progress(w->owner.ctx, &w->report.progress);
         }
         return rc;
     case FRAME_SESSIONS:
@@ -269,7 +274,7 @@ static int report_handle(struct worker *w, struct err *e)
         w->sessions_len = head.len;
         return frame_read_fixed(w->report_fd, &head, w->sessions, head.len, e);
     case FRAME_RESOLVED:
-        rc = frame_read_fixed(w->report_fd, &head, &report.resolved, sizeof report.resolved, e);
+        rc = frame_read_fixed(w->report_fd, &head, &w->report.resolved, sizeof w->report.resolved, e);
         if (rc == 0)
             worker_end(w, WORKER_RESOLVED);
         return rc;
@@ -277,12 +282,17 @@ static int report_handle(struct worker *w, struct err *e)
         rc = w->owner.ready(w->owner.ctx, e);
         return rc < 0 ? rc : frame_write(w->report_fd, FRAME_GO, NULL, 0, e);
     case FRAME_PLAN:
-        rc = frame_read_fixed(w->report_fd, &head, &report.plan, sizeof report.plan, e);
+        rc = frame_read_fixed(w->report_fd, &head, &w->report.plan, sizeof w->report.plan, e);
         if (rc == 0)
             worker_end(w, WORKER_PLANNED);
         return rc;
+    case FRAME_SCRUBBED:
+        rc = frame_read_fixed(w->report_fd, &head, &w->report.scrubbed, sizeof w->report.scrubbed, e);
+        if (rc == 0)
+            worker_end(w, WORKER_SCRUBBED);
+        return rc;
     case FRAME_DONE:
-        rc = frame_read_fixed(w->report_fd, &head, &report.done, sizeof report.done, e);
+        rc = frame_read_fixed(w->report_fd, &head, &w->report.done, sizeof w->report.done, e);
         if (rc == 0)
             worker_end(w, WORKER_DONE);
         return rc;
@@ -434,6 +444,32 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     close(blocks);
     close(report_ends[1]);
     return started(w, rc, report_ends[0]);
+}
+
+int worker_scrub(struct worker *w, const struct scrub_job *job, struct err *e)
+{
+    char len_text[24], sum_text[24];
+    char *argv[] = {"slipway",
+                    "scrub",
+                    "-c",
+                    (char *)(uintptr_t)w->conf_path,
+                    "-s",
+                    job->slot == SLOT_A ? "A" : "B",
+                    "-n",
+                    len_text,
+                    "-x",
+                    sum_text,
+                    job->active ? "-a" : NULL,
+                    NULL};
+    int ends[2], rc = socket_open(ends, e);
+
+    if (rc < 0)
+        return rc;
+    snprintf(len_text, sizeof len_text, "%" PRIu64, job->disk_len);
+    snprintf(sum_text, sizeof sum_text, "%" PRIx64, job->disk_xxh64);
+    rc = role_start(w, WORKER_STAGE, (int[]){ends[1]}, 1, argv, e);
+    close(ends[1]);
+    return started(w, rc, ends[0]);
 }
 
 /* Its report, if it made one, still lies in the pipe and comes first. */

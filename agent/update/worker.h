@@ -1,7 +1,7 @@
 /* The update worker: the short-lived processes that agentd starts, watches and reaps. Each role is this same binary
  * executed again, with its own ceiling on anonymous memory (RLIMIT_DATA, CONFIG_MEM_*_KB); when it ends, its memory
  * is gone. One worker at a time: either a poll (fetch alone) or a deployment (fetch, stage, decode, and envelope, which
- * is gone before the first layer).
+ * is gone before the first layer). A scrub, which no update needs, is another worker of its owner.
  */
 #ifndef SLIPWAY_UPDATE_WORKER_H
 #define SLIPWAY_UPDATE_WORKER_H
@@ -16,16 +16,25 @@
 #include "base/plan.h"
 #include "hal/bootrec.h"
 #include "oci/fetch.h"
+#include "update/scrub.h"
 #include "update/stage.h"
 
 #define WORKER_SOURCE_MAX 256
 
 /* WORKER_TOLD: the owner knows, or there never was a worker. */
-enum worker_end { WORKER_TOLD = 0, WORKER_RUNS, WORKER_RESOLVED, WORKER_PLANNED, WORKER_DONE, WORKER_FAILED };
+enum worker_end {
+    WORKER_TOLD = 0,
+    WORKER_RUNS,
+    WORKER_RESOLVED,
+    WORKER_PLANNED,
+    WORKER_SCRUBBED,
+    WORKER_DONE,
+    WORKER_FAILED
+};
 
 enum worker_role { WORKER_FETCH = 0, WORKER_STAGE, WORKER_DECODE, WORKER_ENVELOPE, WORKER_ROLE_CNT };
 
-/* What the owner is told. Every worker that was started and not cancelled ends in exactly one of the last four, told
+/* What the owner is told. Every worker that was started and not cancelled ends in exactly one of the last five, told
  * when its last process is gone: from then on nobody writes to the slot, and its peaks are known. */
 struct worker_owner {
     void *ctx;
@@ -34,6 +43,7 @@ struct worker_owner {
     int (*ready)(void *ctx, struct err *e);
     void (*resolved)(void *ctx, const struct fetch_resolved *r);
     void (*planned)(void *ctx, const struct plan_found *p);
+    void (*scrubbed)(void *ctx, const struct scrubbed *s);
     void (*done)(void *ctx, const struct stage_done *d);
     void (*failed)(void *ctx, const struct err *cause);
 };
@@ -57,6 +67,13 @@ struct worker {
     uint32_t sessions_len;          /* TLS sessions of the last poll, for the next one */
     uint32_t sessions_uses;         /* polls in a row that went on with one */
     uint8_t sessions[FETCH_SESSIONS_MAX];
+    union {
+        struct stage_progress progress;
+        struct fetch_resolved resolved;
+        struct plan_found plan;
+        struct scrubbed scrubbed;
+        struct stage_done done;
+    } report; /* the last one */
     enum worker_end end;
     struct err cause;                   /* of WORKER_FAILED */
     struct err casualty;                /* which role died of itself, and how; code 0: none did */
@@ -69,8 +86,12 @@ bool worker_busy(const struct worker *w);
 int worker_poll(struct worker *w, struct err *e);
 /* `trust`: signatures are required. With job->look it ends in `planned`, and never asks whether it is `ready`. */
 int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, struct err *e);
+/* Read a slot; ends in `scrubbed`, and is `ready` before it writes to a slot that is damaged. It counts as stage. */
+int worker_scrub(struct worker *w, const struct scrub_job *job, struct err *e);
 /* End it without telling the owner. */
 void worker_cancel(struct worker *w);
+/* The same, and wait until nothing of it runs any more. */
+void worker_stop(struct worker *w);
 /* A child of agentd ended, its peak resident size as wait4(2) gives it; true when it was the worker's. */
 bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib);
 const char *worker_role_name(enum worker_role r);

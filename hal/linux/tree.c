@@ -2,6 +2,7 @@
  * pages with the filesystem, so what is read after the next open comes from the medium. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,18 @@
 #include "hal/linux/tree_posix.h"
 
 #define MOUNT_DIR "/run/slipway/slot"
+#define BUSY_TRIES 100
+#define BUSY_MS 20
+
+/* A process that was killed a moment ago may not have given its mount back yet. */
+static int mount_patiently(const char *dev, const char *type, unsigned long flags)
+{
+    int rc, tries = 0;
+
+    while ((rc = mount(dev, MOUNT_DIR, type, flags, NULL)) != 0 && errno == EBUSY && tries++ < BUSY_TRIES)
+        (void)poll(NULL, 0, BUSY_MS);
+    return rc;
+}
 
 static int try_mount(const char *dev, bool writable, struct err *e)
 {
@@ -26,7 +39,7 @@ static int try_mount(const char *dev, bool writable, struct err *e)
     int last = ENODEV;
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (mount(dev, MOUNT_DIR, types[i], flags, NULL) == 0)
+        if (mount_patiently(dev, types[i], flags) == 0)
             return 0;
         /* Another filesystem's superblock gives EINVAL, one the kernel lacks ENODEV: the rest is worth telling. */
         if (errno != EINVAL && errno != ENODEV)

@@ -184,6 +184,17 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     return 0;
 }
 
+int worker_scrub(struct worker *w, const struct scrub_job *job, struct err *e)
+{
+    (void)w, (void)job;
+    return err_set(e, ERR_UNSUPPORTED, "no scrubs here");
+}
+
+void worker_stop(struct worker *w)
+{
+    worker_cancel(w);
+}
+
 void worker_cancel(struct worker *w)
 {
     loop_timer_clear(w->loop, &own.worker_timer);

@@ -75,7 +75,8 @@ static void worst(char c)
     s.uptime_s = s.app.up_s = s.slot_bytes_written = s.slot_bytes_kept = s.slot_bytes_read =
         s.app.last_exit.ran_ms = 999999999999999;
     s.booted = SLOT_A;
-    s.plain_http = s.held = s.unsigned_ok = true;
+    s.plain_http = s.held = s.unsigned_ok = s.scrubbing = true;
+    s.waits_until_s = s.today_bytes = 999999999999999;
     s.app.pid = 2147483647;
     s.app.last_exit.valid = true;
     s.app.last_exit.by_signal = false;
@@ -90,7 +91,7 @@ static void worst(char c)
     for (int i = 0; i < SLOT_CNT; i++) {
         FILL(s.slots[i].state, c), FILL(s.slots[i].version, c);
         s.slots[i].known = true;
-        s.slots[i].installed_s = 999999999999999;
+        s.slots[i].installed_s = s.slots[i].scrubbed_s = 999999999999999;
     }
     for (int i = 0; i < 4; i++)
         FILL(s.roles[i].name, c);
@@ -122,6 +123,25 @@ static const cJSON *get(const cJSON *o, const char *a, const char *b)
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(o, a);
 
     return b ? cJSON_GetObjectItemCaseSensitive(item, b) : item;
+}
+
+/* What a scrub found is an alarm where the board runs on it; the other slot is mended. */
+static void test_damage(void **state)
+{
+    cJSON *o;
+
+    (void)state;
+    typical();
+    s.slots[SLOT_A].damaged = 2;
+    render(render_status);
+    assert_null(strstr(page, "DAMAGE"));
+    assert_says("OK: v2 runs from slot B.");
+    s.slots[SLOT_B].damaged = 3;
+    render(render_status);
+    assert_says("FLASH DAMAGE: 3 in the running slot B");
+    o = parsed();
+    assert_true(render_is_failing(o));
+    cJSON_Delete(o);
 }
 
 static void test_fields(void **state)
@@ -383,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_damage),
         cmocka_unit_test(test_hold_is_said),
         cmocka_unit_test(test_event),
         cmocka_unit_test(test_unknowns_are_null),
