@@ -297,11 +297,10 @@ static void headline(const cJSON *status, FILE *out)
     } else if (update_failed(status)) {
         line(out, "", "LAST UPDATE FAILED (%.15s, %.15s); slot %.1s runs on. See `agentctl why`.",
              text(failure, "event"), text(failure, "cause"), booted);
-    }
-    if (files_damaged(status) > 0)
-        line(out, "",
-             "FLASH DAMAGE: %lld in the running slot %.1s; an update rewrites it. See `agentctl why`.",
+    } else if (files_damaged(status) > 0) {
+        line(out, "", "FLASH DAMAGE: %lld in the running slot %.1s. See `agentctl why`.",
              (long long)files_damaged(status), booted);
+    }
     if (app_is_down(status))
         line(out, "", "APP NOT RUNNING: %s%s%s.", text(app, "state"),
              app_end(app).s[0] != '\0' ? ", last end: " : "", app_end(app).s);
@@ -358,10 +357,13 @@ static void slot_lines(const cJSON *status, FILE *out)
         bool booted = is(name, text(status, "booted"));
         struct words label = words("slot %.1s %s", name, booted ? "*" : "");
 
+        int64_t damaged = number(slot, "damaged");
+
         if (cJSON_IsTrue(member(slot, "known")))
-            line(out, label.s, "%-8.15s %-20.20s %s  %lld starts left", text(slot, "state"),
+            line(out, label.s, "%-8.15s %-20.20s %s  %lld starts left%s", text(slot, "state"),
                  text(slot, "version"), digest_short(text(slot, "digest")).s,
-                 (long long)number(slot, "tries_left"));
+                 (long long)number(slot, "tries_left"),
+                 damaged > 0 ? words(", %lld DAMAGED", (long long)damaged).s : "");
         else
             line(out, label.s, "%.15s%sas flashed", booted ? text(slot, "state") : "", booted ? "   " : "");
     }

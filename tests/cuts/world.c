@@ -159,6 +159,8 @@ int worker_init(struct worker *w, struct loop *loop, const char *conf_path, cons
     (void)conf_path;
     (void)e;
     *w = (struct worker){.loop = loop, .owner = *owner, .meter = &meter};
+    if (owner->scrubbed) /* the other one, which is never asked for anything here */
+        return 0;
     own.worker_timer = (struct loop_timer){.due = worker_due, .ctx = w};
     memset(&own.deploying, 0, sizeof own.deploying);
     return 0;
@@ -197,13 +199,14 @@ void worker_stop(struct worker *w)
 
 void worker_cancel(struct worker *w)
 {
+    if (w != own.worker_timer.ctx)
+        return;
     loop_timer_clear(w->loop, &own.worker_timer);
 }
 
 bool worker_busy(const struct worker *w)
 {
-    (void)w;
-    return own.worker_timer.armed;
+    return w == own.worker_timer.ctx && own.worker_timer.armed;
 }
 
 bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib)
