@@ -19,11 +19,19 @@ static void booted_confirm(struct machine *m)
         booted_record_failed(m, &e);
 }
 
+/* Two records say so. A cut may come when one of them could not be written. */
+static bool was_given_up(const struct machine *m)
+{
+    const struct slot_record *s = &m->store.slots[m->booted];
+
+    return s->condition == SLOT_BAD || state_digest_failed(&m->store.state, &s->tag);
+}
+
 bool booted_settle(struct machine *m)
 {
     struct err e;
 
-    if (machine_booted(m)->condition != SLOT_BAD || !state_slot_bootable(machine_other(m))) {
+    if (!was_given_up(m) || !state_slot_bootable(machine_other(m))) {
         booted_confirm(m);
         return false;
     }
