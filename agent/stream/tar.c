@@ -19,11 +19,11 @@
 #define LEND_MIN 4096
 
 struct tar_place {
-    struct unpack_place unpack;
-    struct hash diff_id;
-    struct tar_guard guard; /* and with it the headers of the present entry */
-    XXH64_state_t sum;      /* of what was handed on of its content, when that is `open` */
     uint32_t open;
+    XXH64_state_t sum; /* of what was handed on of the present entry's content, when that is `open` */
+    struct hash diff_id;
+    struct tar_guard guard; /* and with it the headers of that entry */
+    struct unpack_place unpack;
 };
 _Static_assert(sizeof(struct tar_place) <= JOB_PLACE_MAX, "job.h promises it");
 

@@ -23,7 +23,7 @@ void tar_guard_begin(struct tar_guard *g)
 bool tar_guard_is_sound(const struct tar_guard *g)
 {
     return g->state <= GUARD_END && g->record <= RECORD_VALUE && g->key_len <= sizeof g->key &&
-           g->head_len < TAR_BLOCK && g->headers_len <= TAR_HEADERS_MAX;
+           g->head_len < TAR_BLOCK && g->headers_len <= TAR_HEADERS_MAX && g->size >= NO_SIZE;
 }
 
 /* --- pax records: "LENGTH KEY=VALUE\n" ------------------------------------------------------------------------------ */

@@ -1,6 +1,8 @@
-/* A layer as a registry sends it: every codec, and the tar inside. */
+/* A layer as a registry sends it: every codec, and the tar inside; also from the middle on, with a checkpoint that somebody
+ * made up. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "fuzz.h"
 #include "stream/codec.h"
@@ -25,6 +27,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         out = open("/dev/null", O_WRONLY);
     }
     job.codec = CODEC_NONE + data[0] % 4;
+    job.every = data[0] & 64;
+    job.go_on = data[0] >> 7;
+    if (job.go_on) {
+        uint32_t room_len;
+        void *room = tar_place_room(tar, &room_len);
+        size_t n = rest.len < room_len ? rest.len : room_len;
+
+        memset(room, 0, room_len);
+        memcpy(room, rest.at, n);
+        rest.at += n;
+        rest.len -= n;
+    }
     (void)tar_stream(tar, &job, &source, out, &end, &e);
     return 0;
 }
