@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from device import SimDevice, slot
+from fence import spared
 from layouts import CODECS, Layout
 from tars import info, tar_of
 
@@ -54,7 +55,7 @@ class Disks:
         shutil.copy("/bin/busybox", root / "bin")
 
     def install(self):
-        with self.device as device:
+        with self.device as device, spared(device, "disk-b", "bootenv", "booted"):
             device.start()
             status = device.wait_installed()
         assert self.a.read_bytes() == WORN, "the active slot is never written"

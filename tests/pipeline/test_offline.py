@@ -8,6 +8,7 @@ import pytest
 
 from chunked import Chunked
 from device import slot
+from fence import spared
 from layouts import CODECS, Layout
 from test_chunked import Push, app, fixture_front, fixture_small, layer_of, new_device  # noqa: F401
 from test_plan import fits
@@ -40,9 +41,10 @@ def installs(device, source, version, name):
 def refuses(device, source, *words):
     """It fails, in the poll or in the install, with these words; nothing is booted."""
     before = device.status()
-    device.order(f"update {source}")
-    status = device.wait(lambda s: s["update"]["state"] == "idle" and
-                         (s["last_failure"] != before["last_failure"] or s["update"]["detail"]), 30)
+    with spared(device, f"slot-{'b' if before['booted'] == 'A' else 'a'}", "bootenv"):
+        device.order(f"update {source}")
+        status = device.wait(lambda s: s["update"]["state"] == "idle" and
+                             (s["last_failure"] != before["last_failure"] or s["update"]["detail"]), 30)
     text = status["update"]["detail"] + (status["last_failure"] or {"text": ""})["text"]
     assert status["booted"] == before["booted"] and all(word in text for word in words), text
 
