@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "slot/priv.h"
 
+#define WARNINGS_MAX 8 /* of an install: the log is not an image's to fill */
+
 /* Add the record of a node that stands (or will stand) at the claim's path. */
 static int note(struct slot_tree *s, struct claim *p, const char *path, const struct node *n, uint8_t type,
                 uint8_t flags, struct err *e)
@@ -261,6 +263,16 @@ static int make_settled(struct slot_tree *s, const char *path, const struct node
     return rc != 0 ? rc : slot_settle_changed(s, path, -1, n, e);
 }
 
+/* As Docker and podman show it, and seldom what was meant: above a symlink bin -> usr/bin, a layer with bin/new has a
+ * directory bin. */
+static void warn_of_directory(struct slot_tree *s, const struct claim *p, const struct node *n)
+{
+    if (n->type == NODE_SYMLINK && !s->parent_hidden && p->upper != UPPER_GONE && p->upper != UPPER_OTHER &&
+        s->warnings++ < WARNINGS_MAX)
+        log_warning("%s: a directory of an upper layer takes the place of this link to %s", s->path,
+                    n->target);
+}
+
 static int apply_other(struct slot_tree *s, struct claim *p, const struct node *n, struct content *c,
                        struct err *e)
 {
@@ -278,7 +290,9 @@ static int apply_other(struct slot_tree *s, struct claim *p, const struct node *
         p->present = rc == 0;
         return rc;
     }
-    if (!hidden)
+    if (hidden)
+        warn_of_directory(s, p, n);
+    else
         rc = make_settled(s, s->path, n, e);
     if (rc != 0)
         return rc;

@@ -106,6 +106,7 @@ struct slot_tree {
     uint32_t pending_cnt;
     struct pending pending[CONFIG_SLOT_HARDLINK_PENDING_MAX];
     bool parent_known, parent_hidden;
+    uint32_t warnings;
     char parent_raw[NODE_PATH_MAX]; /* as the layer names it */
     char parent[NODE_PATH_MAX];     /* inside the layer's root, links followed */
     char path[NODE_PATH_MAX];       /* of the present entry */

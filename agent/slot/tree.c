@@ -34,6 +34,7 @@ static void reset(struct slot_tree *s, const struct tree_ops *ops, bool dry)
     s->ops = ops;
     s->dry = dry;
     s->layer_open = s->second = s->parent_known = s->swept = false;
+    s->warnings = 0;
     s->layers = s->ordinal = s->pending_cnt = 0;
     memset(&s->stats, 0, sizeof s->stats);
     claims_reset(&s->claims);

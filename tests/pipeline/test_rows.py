@@ -94,6 +94,10 @@ REFUSED = {  # what: (layers, cause, words)
 }
 
 
+# It is what Docker shows, and seldom what was meant.
+WARNED = ["whiteout through a symlink of a lower layer", "file through a symlink of a lower layer", "directory over a symlink"]
+
+
 def content(slot):
     """What is in a slot, in the words of TAKEN."""
     found = {}
@@ -128,6 +132,8 @@ def test_taken(what, registry, tmp_path):
     # There is no /app in it, so the trial may be over already.
     assert status["booted"] == "B" or status["last_failure"]["event"] == "trial", status["last_failure"]
     assert got == want
+    log = (tmp_path / "device/agentd.log").read_text()
+    assert ("bin: a directory of an upper layer takes the place of this link to usr/bin" in log) == (what in WARNED)
 
 
 @pytest.mark.parametrize("what", REFUSED)
