@@ -15,6 +15,7 @@
 #include "hal/store.h"
 #include "hal/tree.h"
 #include "hal/watchdog.h"
+#include "hal/wear.h"
 
 #define BOARD_NEEDS_MAX 4
 
@@ -36,6 +37,7 @@ struct board {
     const struct identity_ops *identity;
     const struct secret_ops *secret;
     const struct serial_ops *serial;
+    const struct wear_ops *wear;
     const struct store_ops *store;
 };
 

@@ -411,6 +411,21 @@ static void failure_lines(const cJSON *status, FILE *out)
     paragraph(out, " ", 0, text(failure, "text"), STATUS_FAILURE_LINES);
 }
 
+/* As much as has room behind the counts. */
+static struct words wear_words(const cJSON *wear)
+{
+    int64_t a = number(wear, "used_a_percent"), b = number(wear, "used_b_percent");
+    const char *spare = text(wear, "spare");
+
+    if (is(text(wear, "kind"), "ubi"))
+        return words("; %lld erasures", (long long)number(wear, "erased_max"));
+    if (is(spare, "low") || is(spare, "gone"))
+        return words("; eMMC IS WORN");
+    if (a > 0 || b > 0)
+        return words("; eMMC: %lld %% used", (long long)(a > b ? a : b));
+    return words("%s", "");
+}
+
 static void cost_lines(const cJSON *status, FILE *out)
 {
     const cJSON *flash = member(status, "flash");
@@ -422,9 +437,10 @@ static void cost_lines(const cJSON *status, FILE *out)
     cJSON_ArrayForEach(role, member(status, "roles")) if (at < sizeof all - 1) at += (size_t)snprintf(
         all + at, sizeof all - at, "%.7s %s  ", text(role, "name"), tenths(number(role, "peak_kib"), 1024).s);
     line(out, "RAM peak", "%sMiB resident", all);
-    line(out, "flash", "for life: %s MB written to slots, %s MB not; %lld records",
+    line(out, "flash", "for life: %s MB written, %s MB not; %lld records%s",
          tenths(number(flash, "slot_bytes_written"), 1000000).s,
-         tenths(number(flash, "slot_bytes_kept"), 1000000).s, (long long)number(flash, "state_writes"));
+         tenths(number(flash, "slot_bytes_kept"), 1000000).s, (long long)number(flash, "state_writes"),
+         wear_words(member(flash, "wear")).s);
     line(out, "sha256", "%.15s, %s MiB/s   sandbox: %.40s", text(hash, "engine"),
          tenths(number(hash, "kib_s"), 1024).s, text(status, "sandbox"));
 }

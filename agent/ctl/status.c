@@ -136,6 +136,27 @@ static void failure_add(struct json *j, cJSON *to, const struct status *s)
     status_digest_add(j, o, "digest", &s->last_failure.digest);
 }
 
+/* What the device itself says of its age, or null. */
+static void wear_add(struct json *j, cJSON *flash, const struct wear *w)
+{
+    static const char *const spares[] = {"unknown", "normal", "low", "gone"};
+    cJSON *o;
+
+    if (w->kind == WEAR_UNKNOWN) {
+        json_put_null(j, flash, "wear");
+        return;
+    }
+    o = json_put_object(j, flash, "wear");
+    json_put_text(j, o, "kind", w->kind == WEAR_EMMC ? "emmc" : "ubi");
+    if (w->kind == WEAR_UBI) {
+        json_put_integer(j, o, "erased_max", w->erased_max);
+        return;
+    }
+    integer_or_null(j, o, "used_a_percent", w->used_percent[0], 0);
+    integer_or_null(j, o, "used_b_percent", w->used_percent[1], 0);
+    json_put_text(j, o, "spare", spares[w->spare <= WEAR_SPARE_GONE ? w->spare : 0]);
+}
+
 static void cost_add(struct json *j, cJSON *to, const struct status *s)
 {
     cJSON *flash = json_put_object(j, to, "flash");
@@ -146,6 +167,7 @@ static void cost_add(struct json *j, cJSON *to, const struct status *s)
     json_put_integer(j, flash, "slot_bytes_kept", (int64_t)s->slot_bytes_kept);
     json_put_integer(j, flash, "slot_bytes_read", (int64_t)s->slot_bytes_read);
     json_put_integer(j, flash, "state_writes", s->state_writes);
+    wear_add(j, flash, &s->wear);
     for (size_t i = 0; i < sizeof s->roles / sizeof s->roles[0]; i++) {
         cJSON *o;
 

@@ -11,6 +11,7 @@
 #include "base/event.h"
 #include "base/hash.h"
 #include "hal/bootrec.h"
+#include "hal/wear.h"
 #include "sup/app.h"
 
 #define STATUS_SCHEMA 1
@@ -84,6 +85,7 @@ struct status {
     uint64_t slot_bytes_kept;    /* the same: was there already, or is hidden */
     uint64_t slot_bytes_read;    /* the same: to compare and to read back */
     uint32_t state_writes;       /* record writes for life */
+    struct wear wear;            /* what the slots' flash says itself */
     struct status_role roles[4];
     uint32_t hash_kib_s;
     char hash_engine[16];

@@ -118,6 +118,7 @@ void machine_status(struct machine *m, struct status *out)
     const struct conf_registry *r = &m->conf->registry;
     struct bootrec rec;
     struct bootrec_health health;
+    const char *place = m->booted == SLOT_A ? m->conf->slots.a : m->conf->slots.b;
     struct err e;
 
     if (r->host[0])
@@ -150,4 +151,6 @@ void machine_status(struct machine *m, struct status *out)
     out->slot_bytes_kept = m->store.state.slot_bytes_kept;
     out->slot_bytes_read = m->store.state.slot_bytes_read;
     out->state_writes = m->store.state.writes;
+    if (board.wear->read(place[0] ? place : board.slots[m->booted], &out->wear, &e) < 0)
+        out->wear.kind = WEAR_UNKNOWN;
 }

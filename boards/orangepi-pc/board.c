@@ -19,5 +19,6 @@ const struct board board = {
     .identity = &identity_linux,
     .secret = &secret_linux,
     .serial = &serial_linux,
+    .wear = &wear_linux,
     .store = &store_linux,
 };

@@ -17,5 +17,6 @@ const struct board board = {
     .identity = &identity_sim,
     .secret = &secret_linux,
     .serial = &serial_linux,
+    .wear = &wear_sim,
     .store = &store_sim,
 };

@@ -16,7 +16,11 @@ extern const struct clock_ops clock_linux;
 extern const struct identity_ops identity_linux;
 extern const struct secret_ops secret_linux;
 extern const struct serial_ops serial_linux;
+extern const struct wear_ops wear_linux;
 extern const struct store_ops store_linux;
+
+/* wear_linux, with another folder in place of /sys. */
+int wear_linux_read(const char *sys, const char *place, struct wear *out, struct err *e);
 
 /* The WDIOC_GETBOOTSTATUS flags that watchdog_linux saw when it was started; 0 before. For kernels without
  * CONFIG_WATCHDOG_SYSFS. */

@@ -328,3 +328,14 @@ def test_cut_at_operations(front):
         for number in range(1, CUTS + 1):
             struck(device, front, number, strike)
         assert cuts >= CUTS // 2, f"{cuts} of {CUTS} cuts happened"
+
+
+# --- what flash says of itself ------------------------------------------------------------------------------------------
+
+def test_wear_is_shown(front):
+    with new_device(front, "wear") as device:
+        assert device.status()["flash"]["wear"] is None and "eMMC" not in device.agentctl("status")
+        (device.dir / "life_time").write_text("0x03 0x01\n")
+        assert device.status()["flash"]["wear"] == {"kind": "emmc", "used_a_percent": 30, "used_b_percent": 10,
+                                                    "spare": "normal"}
+        assert "eMMC: 30 % used" in device.agentctl("status")

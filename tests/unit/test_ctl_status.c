@@ -87,6 +87,8 @@ static void worst(char c)
     s.app.memory_kib = s.app.memory_peak_kib = s.app.pids = s.app.oom_kills = s.app.pids_hits =
         999999999999999;
     s.app.last_exit.cause = CAUSE_MEMORY;
+    s.wear = (struct wear){
+        .kind = WEAR_EMMC, .used_percent = {4294967295, 4294967295}, .spare = WEAR_SPARE_UNKNOWN};
     FILL(s.last_failure.cause, c), FILL(s.last_failure.text, c), FILL(s.last_failure.event, c);
     for (int i = 0; i < SLOT_CNT; i++) {
         FILL(s.slots[i].state, c), FILL(s.slots[i].version, c);
@@ -142,6 +144,31 @@ static void test_damage(void **state)
     o = parsed();
     assert_true(render_is_failing(o));
     cJSON_Delete(o);
+}
+
+/* What flash says of itself, as far as it does. */
+static void test_wear(void **state)
+{
+    cJSON *o;
+
+    (void)state;
+    typical();
+    o = parsed();
+    assert_true(cJSON_IsNull(get(o, "flash", "wear")));
+    cJSON_Delete(o);
+    s.wear = (struct wear){.kind = WEAR_EMMC, .used_percent = {20, 0}, .spare = WEAR_SPARE_NORMAL};
+    o = parsed();
+    assert_int_equal(get(get(o, "flash", "wear"), "used_a_percent", NULL)->valueint, 20);
+    assert_true(cJSON_IsNull(get(get(o, "flash", "wear"), "used_b_percent", NULL)));
+    cJSON_Delete(o);
+    render(render_status);
+    assert_says("; eMMC: 20 % used");
+    s.wear.spare = WEAR_SPARE_LOW;
+    render(render_status);
+    assert_says("; eMMC IS WORN");
+    s.wear = (struct wear){.kind = WEAR_UBI, .erased_max = 1234};
+    render(render_status);
+    assert_says("; 1234 erasures");
 }
 
 static void test_fields(void **state)
@@ -403,6 +430,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_wear),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_hold_is_said),
         cmocka_unit_test(test_event),
