@@ -1,6 +1,8 @@
 """A board follows a tag: install, trial, confirm, fall back; on the simulated board and on emulated ones."""
 import json
+import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -8,6 +10,7 @@ from device import make_device, slot
 from factory import Key, release
 from images import Images, make_registry
 
+TOP = pathlib.Path(__file__).resolve().parents[2]
 REFERENCE = "fleet/web:stable"
 GZIP_PEAK_MIB = 8
 ZSTD_PEAK_MIB = 8 + 8  # the largest window, and the rest
@@ -74,6 +77,16 @@ def test_story_sim(registry):
 
 def test_story_armv7(registry):
     story("qemu-armv7", registry, ram=64)
+
+
+def test_install_arm64(registry):
+    """An update by the system calls of another architecture, by a layer's stream."""
+    board, key = "qemu-arm64", Key(registry.dir, "release")
+    subprocess.run(["make", "-s", "image", f"BOARD={board}"], check=True, cwd=TOP, stdin=subprocess.DEVNULL)
+    release(Images(board), "v1", registry, REFERENCE, key, 1)
+    with make_device(board, registry, REFERENCE, keys=[key]) as device:
+        device.start()
+        assert device.wait_version("v1")["booted"] == "B"
 
 
 def test_watchdog(registry):
