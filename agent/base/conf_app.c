@@ -180,7 +180,7 @@ static bool volume_name_valid(const char *s)
 {
     size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
 
-    return n && !s[n] && s[0] != '.';
+    return n && !s[n] && s[0] != '.' && s[0] != '-';
 }
 
 /* FROM:TO[:ro|:rw], as `docker run -v`: FROM is a name or an absolute path. */

@@ -17,6 +17,7 @@
 #include "base/io.h"
 
 #define VOLUME_MAX (CONF_APP_VOLUME_MAX + APP_VOLUME_MAX)
+#define VOLUME_NAME_MAX (3 * CONF_APP_PATH_MAX)
 #define SAFE (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 /* What comes from outside, taken before the old root is out of reach. */
@@ -82,17 +83,15 @@ static bool volume_has(const struct outside *o, const char *to)
     return false;
 }
 
-/* "/var/lib/app" becomes "var-lib-app", and a "-" of its own two of them. */
-static void volume_name(const char *path, char *out, size_t cap)
+/* "/var/lib/app" becomes "-var-lib-app", which no name in agent.conf can be, and a "-" of its own "%2d". */
+static void volume_name(const char *path, char out[VOLUME_NAME_MAX])
 {
-    size_t n = 0;
-
-    for (path += *path == '/'; *path && n + 2 < cap; path++) {
-        out[n++] = *path == '/' ? '-' : *path;
-        if (*path == '-')
-            out[n++] = '-';
-    }
-    out[n] = '\0';
+    for (; *path; path++)
+        if (*path == '-' || *path == '%')
+            out += snprintf(out, 4, "%%%02x", (unsigned char)*path);
+        else
+            *out++ = (char)(*path == '/' ? '-' : *path);
+    *out = '\0';
 }
 
 /* The device's, and for each volume of the image that is none of these one of its own. */
@@ -107,11 +106,11 @@ static int volumes_take(const struct jail *j, const struct app_spec *spec, struc
     }
     for (size_t i = 0; i < spec->volume_cnt; i++) {
         const char *to = app_spec_text(spec, APP_TEXT_VOLUME, i);
-        char name[CONF_APP_PATH_MAX];
+        char name[VOLUME_NAME_MAX];
 
-        if (!to || to[0] != '/' || strlen(to) >= sizeof name)
+        if (!to || to[0] != '/' || strlen(to) >= CONF_APP_PATH_MAX)
             return err_set(e, ERR_FORMAT, "volumes are cut off");
-        volume_name(to, name, sizeof name);
+        volume_name(to, name);
         if (!volume_has(o, to) && volume_take(o, volume_named(j, name), to, false, e))
             return e->code;
     }

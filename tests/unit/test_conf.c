@@ -333,6 +333,7 @@ static void wrong_values_are_refused(void **state)
         "[app]\nvolumes = /a\n",
         "[app]\nvolumes = a:b\n",
         "[app]\nvolumes = ../x:/b\n",
+        "[app]\nvolumes = -a:/b\n",
         "[app]\nvolumes = a:/b/../c\n",
         "[app]\nvolumes = a:/b:rx\n",
         "[app]\nvolumes = a:/\n",

@@ -172,7 +172,7 @@ static void a_volume_lasts(void **state)
     assert_prints("cat /mnt/x /srv/y", "kept\ntoo\n");
     snprintf(path, sizeof path, "%s/volumes/data/x", dir);
     assert_int_equal(access(path, F_OK), 0);
-    snprintf(path, sizeof path, "%s/volumes/srv", dir);
+    snprintf(path, sizeof path, "%s/volumes/-srv", dir);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(stat("/srv", &like), 0);
     assert_int_equal(st.st_mode, like.st_mode);
