@@ -12,19 +12,25 @@ void resume_init(struct resume *r, const char *stage_dir, struct slot_tree *tree
     r->pump = pump;
 }
 
+bool resume_is_for(uint64_t blob_size)
+{
+    return blob_size > CHECKPOINT_EVERY;
+}
+
 int resume_begin(struct resume *r, const struct checkpoint_of *of, uint64_t blob_size, const char *table,
                  const struct digest *diff_id, struct entry *en, struct err *e)
 {
-    int cnt = checkpoints_find(&r->file, of, r->marks);
+    int cnt = resume_is_for(blob_size) ? checkpoints_find(&r->file, of, r->marks) : 0;
     int n = cnt > 0 ? slot_tree_layer_resume(r->tree, table, diff_id, r->marks, cnt, en, e) : cnt;
     int rc = n < 0 ? n : n < cnt ? checkpoints_load(&r->file, n, e) : 0;
 
     r->of = *of;
-    r->every = blob_size > CHECKPOINT_EVERY ? CHECKPOINT_EVERY : 0;
+    r->every = resume_is_for(blob_size) ? CHECKPOINT_EVERY : 0;
     r->owed = rc == 0 && n < cnt && r->file.it.job.open;
     if (rc == 0 && n < cnt)
         return 1;
-    checkpoints_drop(&r->file);
+    if (r->every > 0)
+        checkpoints_drop(&r->file);
     if (rc < 0)
         return err_prefix(e, "checkpoint");
     slot_tree_layer_note(r->tree, table, diff_id);
@@ -84,11 +90,12 @@ int resume_take(struct resume *r, struct entry_pipe *pipe, uint32_t len, struct 
 
 void resume_end(struct resume *r, bool forget)
 {
+    bool has_some = r->every > 0;
+
     r->every = 0;
     r->content = NULL;
-    if (!forget)
-        return;
     if (r->file.bytes > 0)
         log_info("checkpoints of %llu bytes were written", (unsigned long long)r->file.bytes);
-    checkpoints_drop(&r->file);
+    if (forget && has_some)
+        checkpoints_drop(&r->file);
 }

@@ -21,6 +21,8 @@ struct resume {
 };
 
 void resume_init(struct resume *r, const char *stage_dir, struct slot_tree *tree, const struct pump *pump);
+/* Whether a blob is long enough for checkpoints. Shorter ones leave those of another layer alone. */
+bool resume_is_for(uint64_t blob_size);
 /* The layer `of`, with this diff_id, is to be streamed, its entries noted in the file `table`. 1: from r->file.it on, and what
  * comes before is in place; 0: from its first byte on; or an error. `en` is only to work in. */
 int resume_begin(struct resume *r, const struct checkpoint_of *of, uint64_t blob_size, const char *table,

@@ -241,13 +241,21 @@ static int tree_apply(struct stage *s, struct content *c, struct err *e)
     return slot_tree_entry(s->tree, &s->entry, c, e);
 }
 
+/* Where the table of a layer is written while it streams: that of a long one may be needed to go on. */
+static struct table_path table_of_streaming(const struct stage *s, uint32_t i)
+{
+    const char *dir = s->conf->agent.stage_dir;
+
+    return resume_is_for(s->manifest.layers[i].size) ? table_of_stream(dir) : table_path(dir, "new");
+}
+
 /* From one end to the other, or from a checkpoint on; what is in it is noted for the next time. */
 static int tree_stream(struct stage *s, uint32_t i, struct err *e)
 {
     const struct oci_blob *blob = &s->manifest.layers[i];
     const struct checkpoint_of of = {
         .layer = blob->digest, .manifest = s->choice.digest, .slot = s->job->slot};
-    struct table_path table = table_of_stream(s->conf->agent.stage_dir);
+    struct table_path table = table_of_streaming(s, i);
     const struct checkpoint *from = NULL;
     int rc = 0;
 
@@ -263,8 +271,8 @@ static int tree_stream(struct stage *s, uint32_t i, struct err *e)
     rc = layer_stream(s, i, from, tree_apply, e);
     s->streamed = rc == 0 && !s->job->look;
     s->noted = (rc == 0 && slot_tree_layer_noted(s->tree)) || s->noted;
-    /* but for the network, there is something wrong with what came, or with what was kept */
-    resume_end(&s->resume, rc < 0 && !s->pump.fetch_failed);
+    if (rc < 0) /* but for the network, there is something wrong with what came, or with what was kept */
+        resume_end(&s->resume, !s->pump.fetch_failed);
     return rc;
 }
 
@@ -272,7 +280,7 @@ static int tree_stream(struct stage *s, uint32_t i, struct err *e)
 static int tree_streamed(struct stage *s, uint32_t i, struct err *e)
 {
     const char *dir = s->conf->agent.stage_dir;
-    struct table_path path = table_of_layer(dir, &s->config.diff_ids[i]), table = table_of_stream(dir);
+    struct table_path path = table_of_layer(dir, &s->config.diff_ids[i]), table = table_of_streaming(s, i);
     int rc = slot_tree_sync(s->tree, e);
 
     if (rc == 0 && s->noted && rename(table.text, path.text) < 0)
@@ -422,6 +430,8 @@ static int tree_install(struct stage *s, struct err *e)
     }
     if (rc < 0)
         slot_tree_abort(s->tree);
+    else
+        checkpoints_drop(&s->resume.file); /* of an image that is not wanted any more */
     tables_prune(s->conf->agent.stage_dir, &s->manifest, &s->config);
     return rc;
 }

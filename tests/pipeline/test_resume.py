@@ -282,6 +282,16 @@ def test_layers_above_are_through(front, tmp_path):
         assert len(lower.layer) * 0.7 - meter.parts[0][0] <= AGAIN_MAX
 
 
+def test_layer_above_that_leaves_no_table(layers, front, tmp_path):
+    """It is streamed at each try, and the long one below it goes on all the same."""
+    odd = Layers("smaller", 6_000_000, real=None, link="real", **{"link/f": b"through a link of the layer"})
+    with new_device(front, tmp_path) as device:
+        meter, limit = Meter(front, odd), 3_000_000
+        assert odd.layer == layers.layer and cut_at(device, meter, limit) == 0
+        assert limit - finish(device, meter) <= AGAIN_MAX
+        assert (device.slot("B") / "real/f").read_bytes() == b"through a link of the layer"
+
+
 @pytest.mark.parametrize("frames", [1, 40])
 def test_zstd(frames, front, tmp_path):
     """One frame can't be gone on with, many can."""
