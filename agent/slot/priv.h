@@ -12,7 +12,10 @@
 #include <sys/stat.h>
 
 #include "slot/claims.h"
+#include "slot/index.h"
+#include "slot/patch.h"
 #include "slot/path.h"
+#include "slot/range.h"
 #include "slot/toc.h"
 #include "slot/tree.h"
 
@@ -50,11 +53,7 @@ struct reuse {
             struct digest id;
         } layers[SLOT_LAYER_MAX * 2];
     } side[REUSE_SIDES];
-    struct known {
-        uint32_t tag;   /* of the hash; 0: free */
-        uint32_t where; /* offset in the TOC / 16, and the side in the highest bit */
-    } * table;
-    uint32_t used;
+    struct index index; /* to the offset in the TOC / 16, and the side in the highest bit */
     bool indexed;
 };
 
@@ -68,17 +67,11 @@ struct layer_table {
 
 /* The file of a layer's table of contents that was given last, while it may still have chunks. */
 struct want {
-    int list; /* a nameless file of struct slot_piece; -1: none */
-    uint64_t list_len;
-    bool open;     /* `last` is not in the list yet */
+    struct pieces list;
+    bool open;     /* its last piece is not in the list yet */
     bool asked;    /* its first chunk came */
     bool patching; /* and an old version is there to take chunks from */
-    bool has_last;
-    struct slot_piece last; /* `end` 0: where the next chunk begins */
-    uint64_t file_end;
-    int fd, source; /* patching: the file and the active slot's version of it, or -1 */
-    uint64_t source_len, covered;
-    int64_t shift; /* where the last chunk was found in `source`, from where it belongs */
+    struct patch patch;
 };
 
 struct slot_tree {
@@ -113,8 +106,9 @@ struct slot_tree {
     char other[NODE_PATH_MAX];      /* of a hard link's target */
     struct toc toc;
     uint64_t cookie[WALK_DEPTH_MAX];
-    const struct slot_scrub *scrub;   /* what is under way, or NULL */
-    _Alignas(4096) uint8_t io[65536]; /* as O_DIRECT wants it */
+    const struct slot_scrub *scrub;           /* what is under way, or NULL */
+    struct range_io range;                    /* with `io` */
+    _Alignas(4096) uint8_t io[RANGE_BUF_LEN]; /* as O_DIRECT wants it */
 };
 
 /* write.c: one wrapper a call of the port; paths are those of the slot, parents exist. With s->dry nothing is called. */
@@ -150,8 +144,6 @@ int slot_place_link(struct slot_tree *s, const char *from, const char *to, struc
 bool slot_is_present(struct slot_tree *s, const char *path);
 
 /* reuse.c */
-/* Takes the memory of the index, which costs nothing until it is used. False when there is none. */
-bool slot_reuse_new(struct reuse *r);
 void slot_reuse_drop(struct slot_tree *s);
 /* Have the content of `place` in `path` without fetching it: 1 when it is there and settled, 0 or an error. */
 int slot_reuse_file(struct slot_tree *s, const char *path, const struct node *n,
@@ -162,16 +154,8 @@ bool slot_reuse_has(struct slot_tree *s, const char *path, uint64_t size, const 
 bool slot_reuse_begins(struct slot_tree *s, const char *path, uint64_t len, uint64_t xxh64);
 /* The regular file at `path` on one side, open; -1: there is none. */
 int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st);
-/* `out` or `sum` may be NULL. */
-int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, struct digest *out,
-                      struct sum *sum, struct err *e);
-/* `len` bytes at `from` of `source` go to `at` of `fd`, over what is there. */
-int slot_copy_range(struct slot_tree *s, int source, uint64_t from, int fd, uint64_t at, uint64_t len,
-                    uint64_t old, struct compare *k, struct err *e);
 
 /* want.c */
-/* A nameless file in the directory of `beside`; the caller's. */
-int slot_nameless(const char *beside, struct err *e);
 int slot_want_begin(struct slot_tree *s, struct err *e);
 /* The record `toc` waits for content. */
 void slot_want_add(struct slot_tree *s, uint32_t toc, uint64_t size, const struct entry_place *place);

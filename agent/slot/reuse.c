@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -13,62 +12,9 @@
 #include "slot/priv.h"
 
 #define SIDE_BIT 0x80000000u
-#define TABLE_LEN (CONFIG_SLOT_REUSE_MAX * sizeof(struct known))
 #define TRY_MAX 8 /* places where the same content is looked for */
 
 /* --- the index ----------------------------------------------------------------------------------------------------- */
-
-static uint32_t tag_of(const void *data, size_t len, uint64_t *hash)
-{
-    *hash = sum_bytes(data, len, 1);
-    return (uint32_t)*hash | 1;
-}
-
-static void insert(struct reuse *r, const void *key, size_t len, uint32_t where)
-{
-    uint64_t hash;
-    uint32_t tag = tag_of(key, len, &hash);
-    uint32_t at = (uint32_t)(hash >> 32) % CONFIG_SLOT_REUSE_MAX;
-    if (r->used >= CONFIG_SLOT_REUSE_MAX / 4 * 3)
-        return;
-    while (r->table[at].tag != 0)
-        at = at + 1 == CONFIG_SLOT_REUSE_MAX ? 0 : at + 1;
-    r->table[at] = (struct known){.tag = tag, .where = where};
-    r->used++;
-}
-
-bool slot_reuse_new(struct reuse *r)
-{
-    void *p = mmap(NULL, TABLE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    r->table = p != MAP_FAILED ? p : NULL;
-    return r->table != NULL;
-}
-
-/* The table is all zeros again, and costs nothing. */
-static void forget_all(struct reuse *r)
-{
-    if (r->used > 0 && madvise(r->table, TABLE_LEN, MADV_DONTNEED) != 0)
-        memset(r->table, 0, TABLE_LEN);
-    r->used = 0;
-}
-
-/* The next record at or after *at that may have the key; begin with *at = UINT32_MAX. False: no more. */
-static bool find(struct reuse *r, const void *key, size_t len, uint32_t *at, uint32_t *where)
-{
-    uint64_t hash;
-    uint32_t tag = tag_of(key, len, &hash);
-    if (*at == UINT32_MAX)
-        *at = (uint32_t)(hash >> 32) % CONFIG_SLOT_REUSE_MAX;
-    while (r->table[*at].tag != 0) {
-        const struct known *k = &r->table[*at];
-        *at = *at + 1 == CONFIG_SLOT_REUSE_MAX ? 0 : *at + 1;
-        if (k->tag == tag) {
-            *where = k->where;
-            return true;
-        }
-    }
-    return false;
-}
 
 static void add_layer(struct reuse *r, enum reuse_side side, const struct toc_item *it)
 {
@@ -110,9 +56,9 @@ static int index_side(struct reuse *r, enum reuse_side side, struct err *e)
         if (!toc_is_live(&it) || it.r.type != NODE_FILE)
             continue;
         if (!digest_is_zero(&it.digest) || !digest_is_zero(&layer))
-            insert(r, it.path, it.r.path_len, where);
+            index_add(&r->index, it.path, it.r.path_len, where);
         if (!digest_is_zero(&it.digest))
-            insert(r, &it.digest, sizeof it.digest, where);
+            index_add(&r->index, &it.digest, sizeof it.digest, where);
     }
     return r->side[side].cut ? 0 : rc;
 }
@@ -135,7 +81,7 @@ static void make_index(struct slot_tree *s)
         }
         if (!again)
             return;
-        forget_all(r);
+        index_clear(&r->index);
     }
 }
 
@@ -149,7 +95,7 @@ void slot_reuse_drop(struct slot_tree *s)
     if (s->reuse.side[REUSE_ACTIVE].root >= 0)
         close(s->reuse.side[REUSE_ACTIVE].root);
     s->reuse.side[REUSE_ACTIVE].root = s->reuse.side[REUSE_OLD].root = -1;
-    forget_all(&s->reuse);
+    index_clear(&s->reuse.index);
 }
 
 void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *active_toc)
@@ -161,8 +107,6 @@ void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *a
     if (r->side[REUSE_ACTIVE].root >= 0 && toc_open(&r->side[REUSE_ACTIVE].toc, active_toc, &e) != 0)
         toc_close(&r->side[REUSE_ACTIVE].toc);
 }
-
-/* --- reading and copying ------------------------------------------------------------------------------------------- */
 
 int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st)
 {
@@ -187,56 +131,6 @@ static void forget(int fd)
     close(fd);
 }
 
-int slot_range_digest(struct slot_tree *s, int fd, uint64_t off, uint64_t len, struct digest *out,
-                      struct sum *sum, struct err *e)
-{
-    struct hash h;
-    ssize_t n = 0;
-    if (out != NULL)
-        hash_begin(&h);
-    while (len > 0) {
-        size_t want = len < sizeof s->io ? (size_t)len : sizeof s->io;
-        n = io_pread_full(fd, s->io, want, (off_t)off);
-        if (n < (ssize_t)want)
-            break;
-        if (out != NULL)
-            hash_update(&h, s->io, want);
-        if (sum != NULL)
-            sum_update(sum, s->io, want);
-        s->stats.bytes.read += want;
-        off += want;
-        len -= want;
-    }
-    if (out != NULL)
-        hash_end(&h, out);
-    if (n < 0)
-        return err_errno(e, "read");
-    return len > 0 ? err_set(e, ERR_FLASH, "read: ends too early") : 0;
-}
-
-int slot_copy_range(struct slot_tree *s, int source, uint64_t from, int fd, uint64_t at, uint64_t len,
-                    uint64_t old, struct compare *k, struct err *e)
-{
-    if (s->dry && old == 0) { /* nothing to compare with, and what is to be copied is known */
-        s->stats.bytes.written += len;
-        return 0;
-    }
-    for (uint64_t done = 0; done < len;) {
-        uint32_t n = len - done < COMPARE_WINDOW ? (uint32_t)(len - done) : COMPARE_WINDOW;
-        ssize_t got = io_pread_full(source, s->io, n, (off_t)(from + done));
-        if (got < 0)
-            return err_errno(e, "read");
-        if ((uint32_t)got != n)
-            return err_set(e, ERR_FLASH, "read: ends too early");
-        s->stats.bytes.read += n;
-        int rc = compare_put(k, s->io, fd, at + done, n, old > done ? old - done : 0, &s->stats.bytes, e);
-        if (rc != 0)
-            return rc;
-        done += n;
-    }
-    return 0;
-}
-
 /* --- a file --------------------------------------------------------------------------------------------------------- */
 
 static bool same_digest(const struct digest *a, const struct digest *b)
@@ -256,7 +150,7 @@ static bool find_path(struct slot_tree *s, enum reuse_side side, const char *pat
     struct err e;
     uint32_t at = UINT32_MAX, where;
     size_t len = strlen(path);
-    while (find(&s->reuse, path, len, &at, &where))
+    while (index_find(&s->reuse.index, path, len, &at, &where))
         if ((where & SIDE_BIT) == (side == REUSE_ACTIVE ? SIDE_BIT : 0) &&
             toc_read(&s->reuse.side[side].toc, where & ~SIDE_BIT, it, &e) == 0 && strcmp(it->path, path) == 0)
             return true;
@@ -282,7 +176,7 @@ static int is_wanted(struct slot_tree *s, enum reuse_side side, const char *path
     if (recorded && !digest_is_zero(&it.digest) && !s->reuse.side[side].cut)
         return same_digest(&it.digest, &place->digest);
     sum_begin(&sum);
-    int rc = slot_range_digest(s, fd, 0, (uint64_t)st->st_size, &got, &sum, e);
+    int rc = range_digest(&s->range, fd, 0, (uint64_t)st->st_size, &got, &sum, e);
     *xxh64 = sum_end(&sum);
     return rc != 0 ? rc : same_digest(&got, &place->digest);
 }
@@ -329,7 +223,7 @@ static int copy_from(struct slot_tree *s, int source, const char *path, const st
         return rc;
     hash_begin(&h);
     sum_begin(&sum);
-    rc = slot_copy_range(s, source, 0, fd, 0, n->size, old, &k, e);
+    rc = range_copy(&s->range, source, 0, fd, 0, n->size, old, &k, e);
     hash_end(&h, &digest);
     got->xxh64 = sum_end(&sum);
     bool same = s->known.of != NULL ? got->xxh64 == xxh64 : same_digest(&digest, &place->digest);
@@ -373,7 +267,7 @@ static int copy_same_digest(struct slot_tree *s, const char *path, const struct 
     for (int i = 0; rc == 0 && i < TRY_MAX; i++) {
         struct toc_item it;
         struct stat st;
-        if (!find(&s->reuse, &place->digest, sizeof place->digest, &at, &where))
+        if (!index_find(&s->reuse.index, &place->digest, sizeof place->digest, &at, &where))
             break;
         enum reuse_side side = (where & SIDE_BIT) != 0 ? REUSE_ACTIVE : REUSE_OLD;
         if (toc_read(&s->reuse.side[side].toc, where & ~SIDE_BIT, &it, e) != 0 ||
@@ -408,7 +302,7 @@ static bool begins(struct slot_tree *s, int fd, uint64_t len, uint64_t xxh64)
     struct sum sum;
     struct err e;
     sum_begin(&sum);
-    return slot_range_digest(s, fd, 0, len, NULL, &sum, &e) == 0 && sum_end(&sum) == xxh64;
+    return range_digest(&s->range, fd, 0, len, NULL, &sum, &e) == 0 && sum_end(&sum) == xxh64;
 }
 
 bool slot_reuse_begins(struct slot_tree *s, const char *path, uint64_t len, uint64_t xxh64)

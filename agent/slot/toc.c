@@ -230,7 +230,7 @@ static bool is_sound(const struct toc_rec *r)
 {
     uint64_t bytes = sizeof *r + (uint64_t)r->path_len + 1 + r->target_len + 1 + r->xattr_len +
                      ((r->flags & TOC_DIGEST) != 0 ? DIGEST_LEN : 0);
-    return r->type >= NODE_FILE && r->type <= TOC_OPAQUE && r->path_len < NODE_PATH_MAX &&
+    return r->type >= NODE_FILE && r->type <= TOC_CHUNK && r->path_len < NODE_PATH_MAX &&
            r->target_len < NODE_PATH_MAX && r->xattr_len <= TOC_XATTR_MAX && r->len % TOC_ALIGN == 0 &&
            bytes <= r->len && r->len < bytes + TOC_ALIGN;
 }

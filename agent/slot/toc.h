@@ -28,6 +28,8 @@ enum toc_type {
     /* in a layer's own table only (slot/known.c); TOC_HARDLINK's `target` is as the layer says there */
     TOC_WHITEOUT = 9,
     TOC_OPAQUE = 10,
+    /* in a disk slot's only: a chunk of its filesystem image, without path; `xxh64` is where it begins */
+    TOC_CHUNK = 11,
     TOC_TRAILER = 255,
 };
 

@@ -19,11 +19,11 @@ struct slot_tree *slot_tree_new(void)
     if (s == MAP_FAILED)
         return NULL;
     s->root = s->toc.fd = -1;
-    s->want.list = s->want.fd = s->want.source = -1;
+    s->want.list.fd = s->want.patch.fd = s->want.patch.source = -1;
     for (int i = 0; i < REUSE_SIDES; i++)
         s->reuse.side[i].toc.fd = s->reuse.side[i].root = -1;
     s->known.toc.fd = -1;
-    if (slot_reuse_new(&s->reuse) && claims_new(&s->claims, CONFIG_SLOT_ENTRY_MAX))
+    if (index_new(&s->reuse.index) && claims_new(&s->claims, CONFIG_SLOT_ENTRY_MAX))
         return s;
     munmap(s, sizeof *s);
     return NULL;
@@ -33,6 +33,7 @@ static void reset(struct slot_tree *s, const struct tree_ops *ops, bool dry)
 {
     s->ops = ops;
     s->dry = dry;
+    s->range = (struct range_io){.bytes = &s->stats.bytes, .buf = s->io, .dry = dry};
     s->layer_open = s->second = s->parent_known = s->swept = false;
     s->warnings = 0;
     s->layers = s->ordinal = s->pending_cnt = 0;
@@ -76,7 +77,7 @@ static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_ma
     s->toc_path = toc_path;
     s->toc_new[0] = '\0';
     if (s->dry) {
-        int fd = slot_nameless(toc_path, e);
+        int fd = pieces_file(toc_path, e);
         rc = fd < 0 ? fd : toc_create_fd(&s->toc, fd, CONFIG_SLOT_ENTRY_MAX, e);
     } else {
         if (s->reuse.side[REUSE_OLD].cut)

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "hal/tree.h"
 #include "slot/compare.h"
+#include "slot/patch.h"
 #include "stream/entry.h"
 
 struct slot_tree; /* one per process; slot_tree_new() */
@@ -71,30 +72,18 @@ int slot_tree_entry(struct slot_tree *s, const struct entry *en, struct content 
  * Their entries come with content->place, and content is taken from what the slots hold where its digest is found
  * there. What is not found is wanted: it is listed in pieces, in the order of the blob, after the layer's last entry.
  *
- *     layer -> (entry -> chunk*)* -> want_end -> (want_next -> fill)* -> layer_end
+ *     layer -> (entry -> chunk*)* -> want_end -> fill* -> layer_end
  */
 #define SLOT_DAMAGE_CNT_MAX 64 /* more in one slot, and its whole TOC is not believed any more */
-#define SLOT_PIECE_WHOLE 1u    /* the whole file, not a chunk of it */
-#define SLOT_PIECE_LAST 2u     /* no more of this file is wanted */
-
-struct slot_piece {
-    uint32_t toc; /* of the file */
-    uint32_t flags;
-    uint64_t at, len;     /* in the file */
-    uint64_t offset, end; /* its compressed bytes in the blob */
-    struct digest digest; /* of the content */
-};
 
 /* The active slot's root and TOC, to take content from; neither is ever written. Call after begin(). Whatever is not
  * there or damaged is of no use and no error. */
 void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *active_toc);
 /* A chunk of the file whose entry was given last. */
 int slot_tree_chunk(struct slot_tree *s, const struct entry_chunk *chunk, struct err *e);
-/* The layer's last entry was given. What is wanted of it: so many pieces, so many compressed bytes. */
-int slot_tree_want_end(struct slot_tree *s, uint32_t *pieces, uint64_t *bytes, struct err *e);
-/* The next piece after *pos, which begins with 0: 1, 0 after the last, or an error. */
-int slot_tree_want_next(struct slot_tree *s, uint64_t *pos, struct slot_piece *out, struct err *e);
-/* Its content; ERR_DIGEST when it is not what the table said. */
+/* The layer's last entry was given. *list: what is wanted of it, to be read by pieces_next(). */
+int slot_tree_want_end(struct slot_tree *s, struct pieces **list, struct err *e);
+/* A piece's content; ERR_DIGEST when it is not what the table said. */
 int slot_tree_fill(struct slot_tree *s, const struct slot_piece *p, struct content *c, struct err *e);
 
 /* --- layers that were streamed before (slot/known.c) --------------------------------------------------------------

@@ -58,6 +58,7 @@ struct chunked {
     const struct job *job;
     struct frame_gather out;
     uint64_t raw_len; /* unpacked so far */
+    bool passed_over; /* the present entry is not the only one that is asked for */
     struct line line;
     struct entry entry; /* its attributes are filled while the line is read */
     uint64_t passed;    /* in the blob: no later entry may begin before this */
@@ -79,6 +80,8 @@ struct chunked *chunked_new(struct unpack *u)
 
 static int give(struct chunked *c, enum frame_type type, const void *data, uint32_t len, struct err *e)
 {
+    if (c->passed_over)
+        return 0;
     return frame_gather_add(&c->out, type, &(struct iovec){(void *)(uintptr_t)data, len}, 1, e);
 }
 
@@ -405,7 +408,9 @@ static int entry_give(struct chunked *c, struct err *e)
         en->node.xattr_len = xattr_len;
         en->node.xattr_cnt = xattr_cnt;
     }
-    rc = entry_write(&c->out, en, e);
+    c->passed_over = c->job->only[0] && strcmp(en->path, c->job->only) != 0;
+    if (!c->passed_over)
+        rc = entry_write(&c->out, en, e);
     if (rc == 0 && en->type == ENTRY_NODE && type == NODE_FILE)
         rc = place_give(c, e);
     return rc;
@@ -494,6 +499,7 @@ int chunked_piece(struct chunked *c, const struct job *job, const struct source 
 
     c->out.fd = out_fd;
     c->out.len = 0;
+    c->passed_over = false;
     XXH64_reset(c->sum, 0);
     while (rc == 0 && (n = unpack_read(c->unpack, c->text, sizeof c->text, e)) > 0) {
         done += (uint64_t)n;

@@ -33,7 +33,7 @@ struct job {
     uint64_t content_max;  /* JOB_LAYER: refuse when the tar gets longer than this */
                            /* JOB_TOC, JOB_PIECE: what it must unpack to, exactly */
     struct digest diff_id; /* JOB_LAYER: the digest the tar must have */
-    char only[256];        /* JOB_LAYER: hand on this one path and nothing else; "": all */
+    char only[256];        /* JOB_LAYER, JOB_TOC: hand on this one path and nothing else; "": all */
     uint64_t every;        /* JOB_LAYER: send a checkpoint whenever so many raw bytes went in; 0: never */
     uint64_t offset;       /* JOB_LAYER: the first raw byte that will come is this one of the blob, ... */
     uint32_t go_on;        /* ... and after this frame comes the FRAME_CHECKPOINT to go on from */

@@ -18,6 +18,54 @@
 #define GAP_FIRST 4096
 #define GAP_MAX 8192 /* what a request may cost on a link where bytes cost money */
 
+/* --- slots ------------------------------------------------------------------------------------------------------------ */
+
+static int tree_entry(void *slot, const struct entry *en, struct content *c, struct err *e)
+{
+    return slot_tree_entry(slot, en, c, e);
+}
+
+static int tree_chunk(void *slot, const struct entry_chunk *chunk, struct err *e)
+{
+    return slot_tree_chunk(slot, chunk, e);
+}
+
+static int tree_want_end(void *slot, struct pieces **list, struct err *e)
+{
+    return slot_tree_want_end(slot, list, e);
+}
+
+static int tree_fill(void *slot, const struct slot_piece *p, struct content *c, struct err *e)
+{
+    return slot_tree_fill(slot, p, c, e);
+}
+
+const struct partial_slot partial_tree = {tree_entry, tree_chunk, tree_want_end, tree_fill};
+
+static int disk_entry(void *slot, const struct entry *en, struct content *c, struct err *e)
+{
+    return slot_disk_entry(slot, en, c, e);
+}
+
+static int disk_chunk(void *slot, const struct entry_chunk *chunk, struct err *e)
+{
+    return slot_disk_chunk(slot, chunk, e);
+}
+
+static int disk_want_end(void *slot, struct pieces **list, struct err *e)
+{
+    return slot_disk_want_end(slot, list, e);
+}
+
+static int disk_fill(void *slot, const struct slot_piece *p, struct content *c, struct err *e)
+{
+    return slot_disk_fill(slot, p, c, e);
+}
+
+const struct partial_slot partial_disk = {disk_entry, disk_chunk, disk_want_end, disk_fill};
+
+/* --- the table -------------------------------------------------------------------------------------------------------- */
+
 static int request_send(struct partial *p, uint64_t offset, uint64_t end, bool whole, struct err *e)
 {
     const struct fetch_request q = {.kind = FETCH_PART,
@@ -190,19 +238,21 @@ static int entry_apply(struct partial *p, const struct frame *head, struct err *
     }
     if (rc == 0 && c.left > 0 && place.offset == place.end)
         rc = err_set(e, ERR_PEER, "%.120s: a file without a place", p->entry->path);
-    return rc < 0 ? rc : slot_tree_entry(p->tree, p->entry, &c, e);
+    return rc < 0 ? rc : p->ops->entry(p->slot, p->entry, &c, e);
 }
 
 static int entries_apply(struct partial *p, int table, struct err *e)
 {
-    const struct job job = {.kind = JOB_TOC,
-                            .codec = p->blob->codec,
-                            .size = p->blob->toc.len,
-                            .content_max = p->blob->toc.raw_len};
+    struct job job = {.kind = JOB_TOC,
+                      .codec = p->blob->codec,
+                      .size = p->blob->toc.len,
+                      .content_max = p->blob->toc.raw_len};
     struct entry_chunk chunk;
     struct frame head;
-    int rc = feed_file(&p->feed, &job, table, e);
+    int rc;
 
+    snprintf(job.only, sizeof job.only, "%s", p->only);
+    rc = feed_file(&p->feed, &job, table, e);
     while (rc == 0 && (rc = entry_pipe_head(&p->feed.said.pipe, &head, e)) == 0) {
         switch (head.type) {
         case FRAME_ENTRY:
@@ -212,7 +262,7 @@ static int entries_apply(struct partial *p, int table, struct err *e)
         case FRAME_CHUNK:
             rc = entry_pipe_fixed(&p->feed.said.pipe, &head, &chunk, sizeof chunk, e);
             if (rc == 0)
-                rc = slot_tree_chunk(p->tree, &chunk, e);
+                rc = p->ops->chunk(p->slot, &chunk, e);
             break;
         default:
             return job_finish(p, &head, e);
@@ -242,7 +292,7 @@ static int piece_take(struct partial *p, const struct slot_piece *piece, uint64_
     int rc = feed_body_job(&p->feed, &job, piece->offset - at, e);
 
     if (rc == 0)
-        rc = slot_tree_fill(p->tree, piece, &c, e);
+        rc = p->ops->fill(p->slot, piece, &c, e);
     if (rc == 0)
         rc = entry_pipe_head(&p->feed.said.pipe, &head, e);
     return rc < 0 ? rc : job_finish(p, &head, e);
@@ -253,7 +303,7 @@ static int part_find(struct partial *p, uint64_t *pos, uint64_t *offset, uint64_
 {
     struct slot_piece piece;
     uint64_t next = *pos;
-    int rc = slot_tree_want_next(p->tree, &next, &piece, e);
+    int rc = pieces_next(p->list, &next, &piece, e);
 
     if (rc <= 0)
         return rc;
@@ -265,7 +315,7 @@ static int part_find(struct partial *p, uint64_t *pos, uint64_t *offset, uint64_
             break;
         *end = piece.end;
         *pos = next;
-    } while ((rc = slot_tree_want_next(p->tree, &next, &piece, e)) > 0);
+    } while ((rc = pieces_next(p->list, &next, &piece, e)) > 0);
     return rc < 0 ? rc : 1;
 }
 
@@ -292,7 +342,7 @@ static int part_take(struct partial *p, uint64_t from, uint64_t to, uint64_t off
         return 1;
     came = now_us();
     while (rc == 0 && from < to) {
-        rc = slot_tree_want_next(p->tree, &from, &piece, e);
+        rc = pieces_next(p->list, &from, &piece, e);
         rc = rc > 0 ? piece_take(p, &piece, at, e) : rc;
         at = piece.end;
         p->tick(p->tick_ctx);
@@ -337,8 +387,6 @@ static int pieces_take(struct partial *p, struct err *e)
 
 int partial_layer(struct partial *p, const struct oci_blob *blob, struct err *e)
 {
-    uint32_t pieces = 0;
-    uint64_t bytes = 0;
     int rc, table;
 
     p->blob = blob;
@@ -352,11 +400,11 @@ int partial_layer(struct partial *p, const struct oci_blob *blob, struct err *e)
     rc = entries_apply(p, table, e);
     close(table);
     if (rc == 0)
-        rc = slot_tree_want_end(p->tree, &pieces, &bytes, e);
+        rc = p->ops->want_end(p->slot, &p->list, e);
     if (rc == 0)
         rc = pieces_take(p, e);
     if (rc == 0 && !p->cost)
-        log_info("%u pieces of %" PRIu64 " bytes fetched in %" PRIu64 " parts of a layer of %" PRIu64, pieces,
-                 bytes, p->parts, blob->size);
+        log_info("%u pieces of %" PRIu64 " bytes fetched in %" PRIu64 " parts of a layer of %" PRIu64,
+                 p->list->cnt, p->list->bytes, p->parts, blob->size);
     return rc;
 }

@@ -12,14 +12,28 @@
 
 #include "base/plan.h"
 #include "oci/image.h"
+#include "slot/disk.h"
 #include "slot/tree.h"
 #include "update/feed.h"
 
+/* A slot of either kind, for what it has to do here: see slot/tree.h, slot/disk.h. */
+struct partial_slot {
+    int (*entry)(void *slot, const struct entry *en, struct content *c, struct err *e);
+    int (*chunk)(void *slot, const struct entry_chunk *chunk, struct err *e);
+    int (*want_end)(void *slot, struct pieces **list, struct err *e);
+    int (*fill)(void *slot, const struct slot_piece *p, struct content *c, struct err *e);
+};
+extern const struct partial_slot partial_tree; /* of a struct slot_tree */
+extern const struct partial_slot partial_disk; /* of a struct slot_disk */
+
 struct partial {
     const char *dir; /* what stage keeps: conf_agent.stage_dir */
-    struct slot_tree *tree;
+    const struct partial_slot *ops;
+    void *slot;
+    const char *only;    /* the one path that counts; "": all */
     struct entry *entry; /* to read entries into */
     const struct oci_blob *blob;
+    struct pieces *list; /* what is wanted of the blob */
     struct feed feed;
     bool whole;     /* the registry sends no parts: what is left is cut out of the whole blob */
     uint32_t gap;   /* bytes that are cheaper than another request */
@@ -36,7 +50,7 @@ struct partial {
  * error, or 1: the registry sends no parts. */
 int partial_table(struct partial *p, const struct oci_blob *blob, bool *fetched, struct err *e);
 
-/* 0, an error, or 1: the registry sends no parts, and nothing was done. The layer is open in the tree. */
+/* 0, an error, or 1: the registry sends no parts, and nothing was done. The layer is open in the slot. */
 int partial_layer(struct partial *p, const struct oci_blob *blob, struct err *e);
 
 #endif

@@ -106,19 +106,21 @@ static int tree_scrub(struct scrub *s, struct scrubbed *out, struct err *e)
 
 static int disk_scrub(struct scrub *s, struct scrubbed *out, struct err *e)
 {
-    struct slot_disk disk = {.ops = board.disk,
-                             .place = s->place,
-                             .fd = -1,
-                             .len = s->job->disk_len,
-                             .xxh64 = s->job->disk_xxh64,
-                             .tick = on_read,
-                             .tick_ctx = s};
+    struct slot_disk *disk = calloc(1, sizeof *disk);
     int rc;
 
-    if (disk.len == 0)
+    if (!disk || !slot_disk_init(disk))
+        return err_set(e, ERR_LIMIT, "no memory to look at a disk slot");
+    disk->ops = board.disk;
+    disk->place = s->place;
+    disk->len = s->job->disk_len;
+    disk->xxh64 = s->job->disk_xxh64;
+    disk->tick = on_read;
+    disk->tick_ctx = s;
+    if (disk->len == 0)
         return err_set(e, ERR_ABSENT, "nothing is on record of it");
-    s->progress.bytes_total = disk.len;
-    rc = slot_disk_verify(&disk, e);
+    s->progress.bytes_total = disk->len;
+    rc = slot_disk_verify(disk, e);
     if (rc != ERR_FLASH && rc != -EIO)
         return rc;
     out->files = 1;

@@ -44,7 +44,9 @@ struct stage {
     bool streamed; /* the present layer was, and `noted`: its table is whole */
     bool noted;
     struct slot_tree *tree;
-    struct slot_disk disk;
+    struct slot_disk *disk; /* this or `tree` */
+    int active_fd;          /* of a disk slot: the active one; -1: not at hand */
+    uint64_t active_len;
     struct oci_index_choice choice;
     struct oci_manifest manifest;
     struct oci_config config;
@@ -57,13 +59,21 @@ struct stage {
     uint64_t content_max;
 };
 
+static const char *place_of(const struct conf *conf, enum slot_id slot)
+{
+    const char *own = slot == SLOT_A ? conf->slots.a : conf->slots.b;
+
+    return own[0] ? own : board.slots[slot];
+}
+
 static void progress_send(struct stage *s)
 {
-    struct slot_tree_stats stats;
+    struct slot_tree_stats stats = {0};
     struct err ignored;
 
-    slot_tree_stats(s->tree, &stats);
-    s->progress.slot = s->conf->slots.disk ? s->disk.bytes : stats.bytes;
+    if (s->tree)
+        slot_tree_stats(s->tree, &stats);
+    s->progress.slot = s->disk ? s->disk->bytes : stats.bytes;
     s->progress.bytes = s->pump.bytes_total;
     s->progress_at_ms = board.clock->boot_ms();
     /* agentd watches this process anyway: progress lost is nothing lost */
@@ -236,6 +246,35 @@ static int layer_stream(struct stage *s, uint32_t i, const struct checkpoint *fr
     return rc;
 }
 
+/* By its table of contents. 1: it has none, or may not be taken by it. */
+static int layer_partial(struct stage *s, uint32_t i, struct err *e)
+{
+    const struct oci_blob *blob = &s->manifest.layers[i];
+    int rc = 1;
+
+    if (blob->toc.len > 0 && s->parts && !s->conf->update.full_verification) {
+        rc = partial_layer(&s->partial, blob, e);
+        s->parts = rc <= 0;
+    }
+    return rc;
+}
+
+static void partial_init(struct stage *s)
+{
+    s->partial = (struct partial){.dir = s->conf->agent.stage_dir,
+                                  .ops = s->disk ? &partial_disk : &partial_tree,
+                                  .slot = s->disk ? (void *)s->disk : (void *)s->tree,
+                                  .only = s->config.disk,
+                                  .entry = &s->entry,
+                                  .cost = s->job->look ? &s->plan.cost : NULL,
+                                  .tick = progress_tick,
+                                  .tick_ctx = s};
+    feed_init(&s->partial.feed, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES, &s->pump.bytes_total);
+    s->partial.feed.tick = progress_tick;
+    s->partial.feed.tick_ctx = s;
+    s->parts = true;
+}
+
 static int tree_apply(struct stage *s, struct content *c, struct err *e)
 {
     return slot_tree_entry(s->tree, &s->entry, c, e);
@@ -306,15 +345,10 @@ static int tree_known(struct stage *s, uint32_t i, struct err *e)
 /* By its table of contents, by the table of an earlier stream, or from one end to the other. */
 static int tree_entries(struct stage *s, uint32_t i, struct err *e)
 {
-    const struct oci_blob *blob = &s->manifest.layers[i];
-    int rc = 1;
+    int rc = layer_partial(s, i, e);
 
-    if (s->conf->update.full_verification)
+    if (rc > 0 && s->conf->update.full_verification)
         return layer_stream(s, i, NULL, tree_apply, e);
-    if (blob->toc.len > 0 && s->parts) {
-        rc = partial_layer(&s->partial, blob, e);
-        s->parts = rc <= 0;
-    }
     if (rc > 0) {
         rc = tree_known(s, i, e);
         rc = rc == 0 ? tree_stream(s, i, e) : rc > 0 ? 0 : rc;
@@ -337,20 +371,6 @@ static int tree_layer(struct stage *s, uint32_t i, struct err *e)
             rc = slot_tree_layer_again(s->tree, e);
     } while (rc == 0 && again);
     return rc == 0 && s->streamed ? tree_streamed(s, i, e) : rc;
-}
-
-static void partial_init(struct stage *s)
-{
-    s->partial = (struct partial){.dir = s->conf->agent.stage_dir,
-                                  .tree = s->tree,
-                                  .entry = &s->entry,
-                                  .cost = s->job->look ? &s->plan.cost : NULL,
-                                  .tick = progress_tick,
-                                  .tick_ctx = s};
-    feed_init(&s->partial.feed, STAGE_FD_BODY, STAGE_FD_RAW, STAGE_FD_ENTRIES, &s->pump.bytes_total);
-    s->partial.feed.tick = progress_tick;
-    s->partial.feed.tick_ctx = s;
-    s->parts = true;
 }
 
 /* All tables of contents, before the slot is written to. Those of an image that has a wrong one are not kept. */
@@ -438,9 +458,7 @@ static int tree_install(struct stage *s, struct err *e)
 
 static int disk_apply(struct stage *s, struct content *c, struct err *e)
 {
-    if (s->entry.type != ENTRY_NODE || s->entry.node.type != NODE_FILE)
-        return err_set(e, ERR_POLICY, "%s is not a regular file", s->config.disk);
-    return slot_disk_write(&s->disk, s->entry.node.size, c, e);
+    return slot_disk_entry(s->disk, &s->entry, c, e);
 }
 
 /* Top down, until one has the file. */
@@ -448,35 +466,62 @@ static int disk_layers(struct stage *s, struct err *e)
 {
     int rc = 0;
 
+    slot_disk_reuse(s->disk, s->active_fd, s->active_len, s->toc_paths[slot_other(s->job->slot)]);
     s->content_max = UINT64_MAX;
-    for (uint32_t i = s->manifest.layer_cnt; rc == 0 && s->disk.len == 0 && i-- > 0;) {
+    for (uint32_t i = s->manifest.layer_cnt; rc == 0 && s->disk->len == 0 && i-- > 0;) {
         layer_enter(s, i);
-        rc = layer_stream(s, i, NULL, disk_apply, e);
+        rc = layer_partial(s, i, e);
+        if (rc > 0)
+            rc = layer_stream(s, i, NULL, disk_apply, e);
         if (rc < 0)
             err_prefix(e, "layer %u of %u", i + 1, s->manifest.layer_cnt);
     }
     return rc;
 }
 
-static int disk_install(struct stage *s, struct err *e)
+static int disk_begin(struct stage *s, struct err *e)
 {
-    int rc = slot_disk_begin(&s->disk, board.disk, s->place, e);
+    return slot_disk_begin(s->disk, board.disk, s->place, s->toc_paths[s->job->slot], s->job->look, e);
+}
+
+static int disk_look(struct stage *s, struct err *e)
+{
+    struct plan_cost *cost = &s->plan.cost;
+    int rc = disk_begin(s, e);
 
     if (rc == 0)
         rc = disk_layers(s, e);
-    if (rc == 0 && s->disk.len == 0)
+    cost->chunks = s->disk->patch.found;
+    cost->fetched = s->disk->list.content;
+    cost->files_fetched = cost->fetched > 0;
+    cost->files_kept = s->disk->len > 0 && cost->fetched == 0;
+    cost->write = s->disk->bytes.written + cost->fetched;
+    slot_disk_abort(s->disk);
+    return rc;
+}
+
+static int disk_install(struct stage *s, struct err *e)
+{
+    int rc = disk_begin(s, e);
+
+    if (rc == 0)
+        rc = disk_layers(s, e);
+    if (rc == 0 && s->disk->len == 0)
         rc = err_set(e, ERR_ABSENT, "no layer has the file %s that label dev.slipway.disk names",
                      s->config.disk);
     if (rc == 0) {
         phase_enter(s, STAGE_SEALING);
-        rc = slot_disk_seal(&s->disk, e);
+        rc = slot_disk_seal(s->disk, e);
     }
     if (rc == 0) {
         phase_enter(s, STAGE_VERIFYING);
-        rc = slot_disk_verify(&s->disk, e);
+        rc = slot_disk_verify(s->disk, e);
+        if (rc < 0) /* as in tree_install() */
+            (void)unlink(s->toc_paths[s->job->slot]);
     }
     if (rc < 0)
-        slot_disk_abort(&s->disk);
+        slot_disk_abort(s->disk);
+    tables_prune(s->conf->agent.state_dir, &s->manifest, &s->config);
     return rc;
 }
 
@@ -537,7 +582,7 @@ static int install(struct stage *s, struct err *e)
         rc = go_ask(e);
     if (rc < 0)
         return rc;
-    return s->conf->slots.disk ? disk_install(s, e) : tree_install(s, e);
+    return s->disk ? disk_install(s, e) : tree_install(s, e);
 }
 
 /* The same decisions by the same code, but for those that hang on a layer's stream. */
@@ -548,8 +593,17 @@ static int look(struct stage *s, struct err *e)
     s->plan.cost.layers = s->manifest.layer_cnt;
     snprintf(s->plan.version, sizeof s->plan.version, "%s", s->config.version);
     if (rc == 0)
-        rc = s->conf->slots.disk ? disk_layers(s, e) : tree_look(s, e);
+        rc = s->disk ? disk_look(s, e) : tree_look(s, e);
     return rc < 0 ? rc : frame_write(STAGE_FD_REPORT, FRAME_PLAN, &s->plan, sizeof s->plan, e);
+}
+
+/* The memory of one kind of slot. */
+static bool slot_memory_take(struct stage *s)
+{
+    if (!s->conf->slots.disk)
+        return (s->tree = slot_tree_new()) != NULL;
+    s->disk = calloc(1, sizeof *s->disk);
+    return s->disk && slot_disk_init(s->disk);
 }
 
 static void done_send(struct stage *s, struct err *e)
@@ -557,7 +611,7 @@ static void done_send(struct stage *s, struct err *e)
     static struct stage_done done;
     struct slot_tree_stats stats = {0};
 
-    if (!s->conf->slots.disk)
+    if (s->tree)
         slot_tree_stats(s->tree, &stats);
     done.manifest = s->choice.digest;
     done.trust_version = s->trust_version;
@@ -568,8 +622,8 @@ static void done_send(struct stage *s, struct err *e)
     done.nodes = stats.nodes;
     done.hash_kib_s = hash_engine_speed();
     done.bytes_hashed = s->pump.bytes_hashed;
-    done.disk_len = s->disk.len;
-    done.disk_xxh64 = s->disk.xxh64;
+    done.disk_len = s->disk ? s->disk->len : 0;
+    done.disk_xxh64 = s->disk ? s->disk->xxh64 : 0;
     done.fetch_ms = s->stream_ms + (uint64_t)s->partial.us / 1000;
     if (frame_write(STAGE_FD_REPORT, FRAME_DONE, &done, sizeof done, e) < 0)
         log_error("%s", e->text);
@@ -588,8 +642,14 @@ static int files_let(struct stage *s, struct err *e)
         rc = reach_let(conf->trust.keys[i], REACH_READ, e);
     if (rc < 0)
         return rc;
-    if (conf->slots.disk)
+    if (s->disk) { /* the active one is open before, so that nothing in there leads to it */
+        struct err none;
+
+        if (board.disk->open(place_of(conf, slot_other(s->job->slot)), false, &s->active_fd, &s->active_len,
+                             &none) < 0)
+            s->active_fd = -1;
         return board.disk->confine(s->place, e);
+    }
     rc = board.app_root(slot_other(s->job->slot), s->active, sizeof s->active, e);
     if (rc == 0)
         rc = reach_let_as(s->active, ACTIVE_DIR, REACH_READ, e);
@@ -602,7 +662,6 @@ static int files_let(struct stage *s, struct err *e)
 
 int stage_main(const struct conf *conf, const struct stage_job *job)
 {
-    const char *own[SLOT_CNT] = {conf->slots.a, conf->slots.b};
     struct stage *s = calloc(1, sizeof *s);
     struct err e = {0}, sent;
     int rc;
@@ -610,15 +669,15 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
     log_role("stage");
     signal(SIGPIPE, SIG_IGN);
     hash_start();
-    if (!s || !(s->tree = slot_tree_new())) {
+    if (s)
+        s->conf = conf;
+    if (!s || !slot_memory_take(s)) {
         err_set(&e, ERR_LIMIT, "stage does not fit under its ceiling of %d KB", CONFIG_MEM_STAGE_KB);
         (void)frame_write_err(STAGE_FD_REPORT, &e, &sent);
         return 1;
     }
-    s->conf = conf;
     s->job = job;
-    s->place = own[job->slot][0] ? own[job->slot] : board.slots[job->slot];
-    s->disk.fd = -1;
+    s->place = place_of(conf, job->slot);
     resume_init(&s->resume, conf->agent.stage_dir, s->tree, &s->pump);
     for (int i = 0; i < SLOT_CNT; i++)
         snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.stage_dir, 'a' + i);

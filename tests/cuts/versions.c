@@ -1,6 +1,7 @@
 #include "versions.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -115,6 +116,8 @@ static const struct item items[] = {
     {0, ENTRY_NODE, NODE_SYMLINK, "etc/link", "../app/data", 0, true},
 };
 
+static const char *const toc_paths[] = {[SLOT_A] = STAGE_DIR "/toc-a", [SLOT_B] = STAGE_DIR "/toc-b"};
+
 static int item_apply(const struct item *it, enum version v, struct err *e)
 {
     static struct entry en;
@@ -140,8 +143,7 @@ static int item_apply(const struct item *it, enum version v, struct err *e)
 static int tree_install(enum slot_id slot, enum version v, struct err *e)
 {
     static const char *const needs[] = {"boot/kernel", "usr/agentd"};
-    const char *place = board.slots[slot];
-    const char *toc = slot == SLOT_A ? STAGE_DIR "/toc-a" : STAGE_DIR "/toc-b";
+    const char *place = board.slots[slot], *toc = toc_paths[slot];
     uint64_t content_max;
     bool again;
     int rc = io_make_dir(STAGE_DIR) < 0 ? err_errno(e, STAGE_DIR) : 0;
@@ -172,11 +174,13 @@ static int tree_install(enum slot_id slot, enum version v, struct err *e)
 
 static int disk_install(enum slot_id slot, enum version v, struct err *e)
 {
+    static const struct entry en = {
+        .type = ENTRY_NODE, .path = "image", .node = {.type = NODE_FILE, .size = DISK_LEN}};
     struct source s;
-    int rc = slot_disk_begin(&own.disk, board.disk, board.slots[slot], e);
+    int rc = slot_disk_begin(&own.disk, board.disk, board.slots[slot], toc_paths[slot], false, e);
 
     if (rc == 0)
-        rc = slot_disk_write(&own.disk, DISK_LEN, source_open(&s, (char *)own.disk_image[v], DISK_LEN), e);
+        rc = slot_disk_entry(&own.disk, &en, source_open(&s, (char *)own.disk_image[v], DISK_LEN), e);
     if (rc == 0)
         rc = slot_disk_seal(&own.disk, e);
     if (rc == 0 && world.bad != BAD_NO_READ_BACK)
@@ -194,7 +198,7 @@ int version_install(enum slot_id slot, enum version v, struct err *e)
 void version_begin(bool new_device)
 {
     slot_tree_abort(own.tree);
-    own.disk.fd = -1;
+    slot_disk_abort(&own.disk);
     own.net_failed = own.net_failed && !new_device;
 }
 
@@ -291,8 +295,11 @@ void versions_init(struct medium_image *factory_tree, struct medium_image *facto
 {
     static const struct step of_tree = {.disk = false}, of_disk = {.disk = true};
 
-    if (own.tree == NULL)
+    if (own.tree == NULL) {
         own.tree = slot_tree_new();
+        if (!slot_disk_init(&own.disk))
+            abort();
+    }
     version_begin(true);
     world.bad = BAD_NONE;
     board_init();
