@@ -54,6 +54,7 @@ int activate_permit(const struct board *b, enum slot_id slot, uint8_t tries, str
         return rc;
     r.first = slot_other(slot);
     r.left[slot] = tries;
+    r.left[slot_other(slot)] = tries; /* what was loaded may be the older copy */
     return store(b, &r, e);
 }
 

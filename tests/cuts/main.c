@@ -33,6 +33,7 @@ static const struct scenario {
     {"no-app", {{.tag = V_NO_APP}, {.tag = V_BETTER}}},
     {"net", {{.tag = V_GOOD, .net_fails = true}}},
     {"by-hand", {{.tag = V_GOOD, .by_hand = true}}},
+    {"scrub", {{.tag = V_GOOD}, {.tag = V_BETTER}, {.tag = V_BETTER, .rots = true}}},
     {"rollback",
      {{.tag = V_GOOD}, {.tag = V_BETTER, .roll_back = true, .ends_with = V_GOOD, .event = "rollback"}}},
 };
@@ -47,6 +48,7 @@ static const char *const bad_names[BAD_CNT] = {
     [BAD_ARM_FIRST] = "armed first, remembered after",
     [BAD_NO_DATA_SYNC] = "records are not synced",
     [BAD_NO_DIR_SYNC] = "the folder of new records is not synced",
+    [BAD_MARK_FIRST] = "a scrub writes to a slot that is in order",
     [BAD_NAMES_BOTH] = "a slot that is written to stays in order",
 };
 
@@ -65,6 +67,8 @@ static bool base_make(const struct scenario *s, unsigned step, struct medium_ima
             return false;
         *out = next;
     }
+    if (s->steps[step].rots)
+        version_rot(out);
     return true;
 }
 

@@ -23,6 +23,7 @@ static struct {
     struct slot_tree *tree;
     struct slot_disk disk;
     bool net_failed;
+    uint64_t rotten_hash;
 } own;
 
 /* --- what a version is -------------------------------------------------------------------------------------------- */
@@ -193,6 +194,50 @@ static int disk_install(enum slot_id slot, enum version v, struct err *e)
 int version_install(enum slot_id slot, enum version v, struct err *e)
 {
     return world.step->disk ? disk_install(slot, v, e) : tree_install(slot, v, e);
+}
+
+static void on_read(void *ctx, uint64_t bytes)
+{
+    (void)ctx, (void)bytes;
+}
+
+int version_scrub(enum slot_id slot, int (*ready)(void *ctx, struct err *e), void *ctx, uint32_t *files,
+                  struct err *e)
+{
+    static struct slot_damage damage;
+    const struct slot_scrub how = {.ops = board.tree,
+                                   .place = board.slots[slot],
+                                   .toc_path = slot == SLOT_A ? STAGE_DIR "/toc-a" : STAGE_DIR "/toc-b",
+                                   .tick = on_read};
+    int rc = slot_tree_scrub(own.tree, &how, &damage, e);
+
+    *files = damage.files;
+    if (rc < 0 || damage.files == 0)
+        return rc;
+    if (world.bad == BAD_MARK_FIRST)
+        rc = slot_tree_scrub_mark(own.tree, &how, &damage, e);
+    if (rc == 0)
+        rc = ready(ctx, e);
+    if (rc == 0 && world.bad != BAD_MARK_FIRST)
+        rc = slot_tree_scrub_mark(own.tree, &how, &damage, e);
+    return rc;
+}
+
+void version_rot(struct medium_image *img)
+{
+    uint16_t app = medium_find(img, FS_SLOT_B, medium_name("app"));
+    struct medium_node *data = &img->nodes[medium_find(img, app, medium_name("data"))];
+    uint8_t sector[MEDIUM_SECTOR];
+
+    memcpy(sector, medium_bytes(data->sectors[1]), sizeof sector);
+    sector[100] ^= 1;
+    data->sectors[1] = medium_content(sector);
+    own.rotten_hash = medium_tree_hash(img, FS_SLOT_B);
+}
+
+bool version_is_rotten(const struct medium_image *img)
+{
+    return medium_tree_hash(img, FS_SLOT_B) == own.rotten_hash;
 }
 
 void version_begin(bool new_device)

@@ -11,6 +11,13 @@ void versions_init(struct medium_image *factory_tree, struct medium_image *facto
 void version_begin(bool new_device);
 /* What update/stage.c does with a slot, without the pipes. */
 int version_install(enum slot_id slot, enum version v, struct err *e);
+/* What update/scrub.c does with it; `ready` is agentd's. */
+int version_scrub(enum slot_id slot, int (*ready)(void *ctx, struct err *e), void *ctx, uint32_t *files,
+                  struct err *e);
+/* A bit of what is in slot B flips. */
+void version_rot(struct medium_image *img);
+/* Has nobody seen that yet? */
+bool version_is_rotten(const struct medium_image *img);
 /* What the slot holds: V_NONE for anything that is not exactly one of the versions. */
 enum version version_of_slot(enum slot_id slot);
 bool version_slot_has_kernel(enum slot_id slot);

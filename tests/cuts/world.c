@@ -27,7 +27,8 @@ static struct {
     const struct medium_image *from;
     struct machine machine;
     struct loop loop;
-    struct loop_timer worker_timer, app_timer, hand_timer;
+    struct loop_timer worker_timer, scrub_timer, app_timer, hand_timer;
+    struct scrub_job scrub;
     struct digest deploying; /* zero: a poll */
     enum slot_id deploy_slot;
     unsigned polls, settled;
@@ -108,6 +109,11 @@ static void idle_seen(void)
             world_fail("rollback is refused: %s", e.text);
         return;
     }
+    if (world.step->rots &&
+        (version_of_slot(slot_other(m->booted)) == V_NONE || machine_other(m)->condition != SLOT_GOOD)) {
+        (void)machine_scrub(m, &e); /* refused while the slot waits to be mended */
+        return;
+    }
     if (m->store.state.trial_slot == 0 && m->failures == 0 && !m->unconfirmed && !m->waiting.code)
         longjmp(own.out, WORLD_SETTLED);
 }
@@ -151,6 +157,20 @@ static void worker_due(void *ctx)
         deploy_end(ctx);
 }
 
+static void scrub_due(void *ctx)
+{
+    struct worker *w = ctx;
+    struct scrubbed found = {0};
+    struct err e = {0};
+    int rc =
+        own.scrub.active ? 0 : version_scrub(own.scrub.slot, w->owner.ready, w->owner.ctx, &found.files, &e);
+
+    if (rc < 0)
+        w->owner.failed(w->owner.ctx, &e);
+    else
+        w->owner.scrubbed(w->owner.ctx, &found);
+}
+
 int worker_init(struct worker *w, struct loop *loop, const char *conf_path, const struct worker_owner *owner,
                 struct err *e)
 {
@@ -159,8 +179,10 @@ int worker_init(struct worker *w, struct loop *loop, const char *conf_path, cons
     (void)conf_path;
     (void)e;
     *w = (struct worker){.loop = loop, .owner = *owner, .meter = &meter};
-    if (owner->scrubbed) /* the other one, which is never asked for anything here */
+    if (owner->scrubbed) {
+        own.scrub_timer = (struct loop_timer){.due = scrub_due, .ctx = w};
         return 0;
+    }
     own.worker_timer = (struct loop_timer){.due = worker_due, .ctx = w};
     memset(&own.deploying, 0, sizeof own.deploying);
     return 0;
@@ -188,8 +210,10 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
 
 int worker_scrub(struct worker *w, const struct scrub_job *job, struct err *e)
 {
-    (void)w, (void)job;
-    return err_set(e, ERR_UNSUPPORTED, "no scrubs here");
+    (void)e;
+    own.scrub = *job;
+    loop_timer_set(w->loop, &own.scrub_timer, 100);
+    return 0;
 }
 
 void worker_stop(struct worker *w)
@@ -199,14 +223,12 @@ void worker_stop(struct worker *w)
 
 void worker_cancel(struct worker *w)
 {
-    if (w != own.worker_timer.ctx)
-        return;
-    loop_timer_clear(w->loop, &own.worker_timer);
+    loop_timer_clear(w->loop, w == own.scrub_timer.ctx ? &own.scrub_timer : &own.worker_timer);
 }
 
 bool worker_busy(const struct worker *w)
 {
-    return w == own.worker_timer.ctx && own.worker_timer.armed;
+    return w == own.scrub_timer.ctx ? own.scrub_timer.armed : own.worker_timer.armed;
 }
 
 bool worker_reap(struct worker *w, pid_t pid, int status, long maxrss_kib)
@@ -377,6 +399,8 @@ static void end_check(void)
     enum version v = version_of_slot(world.booted);
     struct digest tag = digest_of(s->tag);
 
+    if (s->rots && version_of_slot(slot_other(world.booted)) != V_GOOD)
+        world_fail("the other slot is not mended");
     if (v != want)
         world_fail("ends with v%d, want v%d", (int)v, (int)want);
     uboot_expect(world.booted, TRIES, version_of_slot(slot_other(world.booted)) != V_NONE);
@@ -467,6 +491,8 @@ enum world_end world_run(const struct medium_image *from, const struct step *ste
 enum world_end world_storm(const struct medium_image *from, const struct step *step)
 {
     int way;
+    if (step->rots && version_is_rotten(from)) /* it may be started: nobody knows yet */
+        return WORLD_SETTLED;
 
     run_begin(from, step);
     way = setjmp(own.out);

@@ -28,6 +28,7 @@ struct step {
     bool disk;               /* slots are raw partitions */
     bool roll_back, by_hand; /* `agentctl rollback` once idle; `agentctl confirm` during the trial */
     bool net_fails;          /* the first download after each start breaks off */
+    bool rots;               /* a bit of the other slot has flipped; `agentctl scrub` until that is mended */
     enum version ends_with;  /* 0: the tag's */
     const char *event;       /* of the failure that must be recorded; NULL: none asked for */
 };
@@ -43,6 +44,7 @@ enum bad {
     BAD_ARM_FIRST,    /* armed first, remembered after */
     BAD_NO_DATA_SYNC, /* records are not synced */
     BAD_NO_DIR_SYNC,  /* the folder of new records is not synced */
+    BAD_MARK_FIRST,   /* a scrub writes to a slot that may be started */
     BAD_NAMES_BOTH,   /* a slot that is written to stays in the boot loader's order */
     BAD_CNT
 };

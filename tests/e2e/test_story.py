@@ -37,6 +37,7 @@ def story(board, registry, **options):
         assert second["booted"] == "A"
         assert slot(second, "B")["version"] == "v1", "the version before is kept to go back to"
         check_peaks(second, ZSTD_PEAK_MIB)
+        check_scrub(device)
 
         bad = release(images, "v3", registry, REFERENCE, key, 3)
         device.wait_fallback()
@@ -56,6 +57,14 @@ def check_peaks(status, limit_mib):
     assert sum(peaks.values()) <= limit_mib * 1024, peaks
 
 
+def check_scrub(device):
+    """Both slots, the one that runs too, are as they were written."""
+    device.order("scrub")
+    status = device.wait(lambda s: all(slot(s, name)["scrubbed_s"] for name in "AB"), 120, "a scrub")
+    assert [slot(status, name)["damaged"] for name in "AB"] == [0, 0], status["last_failure"]
+    assert not status["last_failure"]
+
+
 def check_ways(device, board):
     """The same answer on the console, over ssh and over the serial line."""
     for way in ["console", "ssh", "serial"] if board != "sim" else [None]:
@@ -68,7 +77,7 @@ def check_ways(device, board):
         code, text = device.agentctl_raw("history", **words)
         assert code == 0, text
         whats = re.findall(r"UTC  [AB]  (\w+)", text)
-        assert whats == ["installed", "confirmed"] * 2 + ["installed", "trial"], f"{way}: {text}"
+        assert whats == ["installed", "confirmed"] * 2 + ["scrubbed"] * 2 + ["installed", "trial"], f"{way}: {text}"
 
 
 def test_story_sim(registry):
