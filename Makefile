@@ -195,6 +195,7 @@ check:
 	@tests/run
 bench:
 	@tests/bench/run
+	@tests/bench/delta
 
 fuzz:
 	@$(MAKE) --no-print-directory -f tests/fuzz/Makefile $(if $(TARGET),run,build) $(if $(TARGET),TARGET=$(TARGET))
