@@ -344,8 +344,6 @@ static int read_back(struct slot_disk *s, struct err *e)
         s->bytes.read += n;
         if (s->tick)
             s->tick(s->tick_ctx, n);
-        if (s->tick)
-            s->tick(s->tick_ctx, n);
         if (off % PIECE_LEN == 0)
             posix_fadvise(s->fd, (off_t)(off - PIECE_LEN), PIECE_LEN, POSIX_FADV_DONTNEED);
     }

@@ -125,7 +125,13 @@ static int disk_scrub(struct scrub *s, struct scrubbed *out, struct err *e)
         return rc;
     out->files = 1;
     out->first = *e;
-    return s->job->active ? 0 : go_ask(e);
+    if (s->job->active)
+        return 0;
+    rc = go_ask(e);
+    /* the chunks that it names are not there to be relied on */
+    if (rc == 0 && unlink(s->toc_path) < 0 && errno != ENOENT)
+        rc = err_errno(e, "%s", s->toc_path);
+    return rc;
 }
 
 /* The active slot is seen without what is mounted on top of it. */

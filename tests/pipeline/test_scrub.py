@@ -231,9 +231,10 @@ def test_missing_and_changed_nodes(front, tmp_path):
         mended(device, before)
 
 
-def test_disk(front, tmp_path):
-    """A raw slot: its digest is on record since the install."""
-    with disk_device(front, tmp_path) as device:
+@pytest.mark.parametrize("codec", [CODECS["gzip"], Chunked().codec], ids=["gzip", "chunked"])
+def test_disk(front, tmp_path, codec):
+    """A raw slot: its checksum is on record since the install."""
+    with disk_device(front, tmp_path, codec) as device:
         path = device.slot("B")
         before = path.read_bytes()
         status = scrub(device)
@@ -246,7 +247,7 @@ def test_disk(front, tmp_path):
 
 
 @contextlib.contextmanager
-def disk_device(front, folder):
+def disk_device(front, folder, codec):
     with SimDevice(front, f"disk:{TAG}", update={"poll_interval": 0, "stable": 60}, slots={"kind": "disk"}) as device:
         for name in "AB":
             device.slot(name).rmdir()
@@ -256,7 +257,7 @@ def disk_device(front, folder):
         for version in "v1", "v2":
             content = random.Random(version).randbytes(600_000)
             labels = {"org.opencontainers.image.version": version, "dev.slipway.disk": "root.img"}
-            layout = Layout(folder / version, [tar_of({"root.img": content})], CODECS["gzip"], {"Labels": labels})
+            layout = Layout(folder / version, [tar_of({"root.img": content})], codec, {"Labels": labels})
             front.registry.upload(layout.source, f"disk:{TAG}")
             install(device, version)
         yield device
