@@ -56,7 +56,7 @@ static int claim_root(struct slot_tree *s, struct err *e)
     return toc_add(&s->toc, "", &n, NODE_DIR, 0, 0, NULL, &p->toc, e);
 }
 
-static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_max, struct err *e)
+static int begin(struct slot_tree *s, const char *toc_path, struct err *e)
 {
     struct toc *old = &s->reuse.side[REUSE_OLD].toc;
     struct tree_space sp = {0};
@@ -68,8 +68,6 @@ static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_ma
         return rc;
     s->bytes_free = sp.bytes_free;
     s->nodes_free = sp.nodes_total > 0 ? sp.nodes_free : UINT64_MAX;
-    /* A layer may hold what upper layers hide, and each entry costs up to three blocks of tar. */
-    *content_max = sp.bytes_total + (uint64_t)CONFIG_SLOT_ENTRY_MAX * 1536;
     s->reuse.side[REUSE_OLD].root = s->root;
     if (toc_open(old, toc_path, e) != 0)
         toc_close(old);
@@ -88,7 +86,7 @@ static int begin(struct slot_tree *s, const char *toc_path, uint64_t *content_ma
 }
 
 static int open_slot(struct slot_tree *s, const struct tree_ops *ops, const char *place, bool dry,
-                     const char *toc_path, uint64_t *content_max, struct err *e)
+                     const char *toc_path, struct err *e)
 {
     slot_tree_abort(s);
     if (ops->open(place, !dry, &s->root, e) != 0) {
@@ -96,22 +94,40 @@ static int open_slot(struct slot_tree *s, const struct tree_ops *ops, const char
         return err_prefix(e, "slot %s", place);
     }
     reset(s, ops, dry);
-    if (begin(s, toc_path, content_max, e) == 0)
+    if (begin(s, toc_path, e) == 0)
         return 0;
     slot_tree_abort(s);
     return err_prefix(e, "slot %s", place);
 }
 
-int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
-                    uint64_t *content_max, struct err *e)
+int slot_tree_layer_max(const struct tree_ops *ops, const char *place, uint64_t *max, struct err *e)
 {
-    return open_slot(s, ops, place, false, toc_path, content_max, e);
+    struct tree_space sp = {0};
+    struct err unclosed;
+    int root = -1, rc = ops->open(place, false, &root, e);
+
+    if (rc == 0) {
+        rc = ops->space(root, &sp, e);
+        if (ops->close(root, &unclosed) != 0 && rc == 0) {
+            *e = unclosed;
+            rc = e->code;
+        }
+    }
+    /* each entry costs up to three blocks of tar */
+    *max = sp.bytes_total + (uint64_t)CONFIG_SLOT_ENTRY_MAX * 1536;
+    return rc != 0 ? err_prefix(e, "slot %s", place) : 0;
+}
+
+int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
+                    struct err *e)
+{
+    return open_slot(s, ops, place, false, toc_path, e);
 }
 
 int slot_tree_look(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
-                   uint64_t *content_max, struct err *e)
+                   struct err *e)
 {
-    return open_slot(s, ops, place, true, toc_path, content_max, e);
+    return open_slot(s, ops, place, true, toc_path, e);
 }
 
 int slot_tree_layer(struct slot_tree *s, struct err *e)

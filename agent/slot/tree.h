@@ -46,17 +46,19 @@ struct slot_tree_stats {
 /* The one allocation, at the start of the role. NULL when it does not fit under the role's ceiling. */
 struct slot_tree *slot_tree_new(void);
 
-/* Open the slot for writing; `toc_path` as its last deployment left it tells what it holds. `content_max` receives the most bytes a layer's tar may unpack to.
- * `toc_path` is the file to write the TOC to; the name of the old one is gone from now on, so that a cut
+/* The most bytes that a layer's tar may have: it may hold what upper layers hide. Opens the slot for a moment, to read. */
+int slot_tree_layer_max(const struct tree_ops *ops, const char *place, uint64_t *max, struct err *e);
+
+/* Open the slot for writing; `toc_path` as its last deployment left it tells what it holds. `toc_path` is the file to write the TOC to; the name of the old one is gone from now on, so that a cut
  * does not leave a list of what the slot no longer holds. One that a cut has left stays until the new one has its use: what
  * it says is compared with the slot. */
 int slot_tree_begin(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
-                    uint64_t *content_max, struct err *e);
+                    struct err *e);
 
 /* As begin(), but all that follows changes nothing: decisions are the same and so are the counts, as far as they do not
  * hang on content that would be fetched. The TOC is a file without a name. No fill(), seal() or verify() after this. */
 int slot_tree_look(struct slot_tree *s, const struct tree_ops *ops, const char *place, const char *toc_path,
-                   uint64_t *content_max, struct err *e);
+                   struct err *e);
 
 /* What was applied so far is on the medium, and the TOC says so: after a cut, what of it is still as that says stays without
  * being fetched again. */

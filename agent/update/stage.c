@@ -414,7 +414,7 @@ static int tree_look(struct stage *s, struct err *e)
 {
     struct plan_cost *cost = &s->plan.cost;
     struct slot_tree_stats stats;
-    int rc = slot_tree_look(s->tree, board.tree, s->place, s->toc_paths[s->job->slot], &s->content_max, e);
+    int rc = slot_tree_look(s->tree, board.tree, s->place, s->toc_paths[s->job->slot], e);
 
     if (rc == 0)
         rc = tree_layers(s, e);
@@ -434,7 +434,7 @@ static int tree_look(struct stage *s, struct err *e)
 static int tree_install(struct stage *s, struct err *e)
 {
     const char *toc_path = s->toc_paths[s->job->slot];
-    int rc = slot_tree_begin(s->tree, board.tree, s->place, toc_path, &s->content_max, e);
+    int rc = slot_tree_begin(s->tree, board.tree, s->place, toc_path, e);
 
     if (rc == 0)
         rc = tree_layers(s, e);
@@ -467,7 +467,6 @@ static int disk_layers(struct stage *s, struct err *e)
     int rc = 0;
 
     slot_disk_reuse(s->disk, s->active_fd, s->active_len, s->toc_paths[slot_other(s->job->slot)]);
-    s->content_max = UINT64_MAX;
     for (uint32_t i = s->manifest.layer_cnt; rc == 0 && s->disk->len == 0 && i-- > 0;) {
         layer_enter(s, i);
         rc = layer_partial(s, i, e);
@@ -521,7 +520,7 @@ static int disk_install(struct stage *s, struct err *e)
     }
     if (rc < 0)
         slot_disk_abort(s->disk);
-    tables_prune(s->conf->agent.state_dir, &s->manifest, &s->config);
+    tables_prune(s->conf->agent.stage_dir, &s->manifest, &s->config);
     return rc;
 }
 
@@ -572,11 +571,32 @@ static int image_admit(struct stage *s, struct err *e)
     return 0;
 }
 
+/* What is larger packed than it may be unpacked is refused before anything of it comes. */
+static int layers_measure(struct stage *s, struct err *e)
+{
+    uint64_t most;
+    int rc;
+
+    s->content_max = UINT64_MAX; /* of a disk's layer, the file that is taken has to fit, and nothing else */
+    if (s->disk)
+        return 0;
+    rc = slot_tree_layer_max(board.tree, s->place, &s->content_max, e);
+    most = s->content_max + s->content_max / 1000; /* what does not shrink grows a little */
+    for (uint32_t i = 0; rc == 0 && i < s->manifest.layer_cnt; i++)
+        if (s->manifest.layers[i].size > most)
+            rc = err_set(e, ERR_SPACE,
+                         "the slot takes layers of up to %" PRIu64 " bytes, layer %u of %u has %" PRIu64,
+                         most, i + 1, s->manifest.layer_cnt, s->manifest.layers[i].size);
+    return rc;
+}
+
 static int install(struct stage *s, struct err *e)
 {
     int rc = image_admit(s, e);
 
-    if (rc == 0 && !s->conf->slots.disk && !s->conf->update.full_verification)
+    if (rc == 0)
+        rc = layers_measure(s, e);
+    if (rc == 0 && !s->conf->update.full_verification)
         rc = tables_get(s, e);
     if (rc == 0)
         rc = go_ask(e);
@@ -590,6 +610,8 @@ static int look(struct stage *s, struct err *e)
 {
     int rc = image_admit(s, e);
 
+    if (rc == 0)
+        rc = layers_measure(s, e);
     s->plan.cost.layers = s->manifest.layer_cnt;
     snprintf(s->plan.version, sizeof s->plan.version, "%s", s->config.version);
     if (rc == 0)

@@ -145,12 +145,11 @@ static int tree_install(enum slot_id slot, enum version v, struct err *e)
 {
     static const char *const needs[] = {"boot/kernel", "usr/agentd"};
     const char *place = board.slots[slot], *toc = toc_paths[slot];
-    uint64_t content_max;
     bool again;
     int rc = io_make_dir(STAGE_DIR) < 0 ? err_errno(e, STAGE_DIR) : 0;
 
     if (rc == 0)
-        rc = slot_tree_begin(own.tree, board.tree, place, toc, &content_max, e);
+        rc = slot_tree_begin(own.tree, board.tree, place, toc, e);
 
     for (int layer = 1; rc == 0 && layer >= 0; layer--) {
         rc = slot_tree_layer(own.tree, e);

@@ -445,6 +445,19 @@ def test_more_than_the_slot_has(size, files, words, front):
         assert not (place / "zeros").exists() or (place / "zeros").stat().st_size == 0
 
 
+def test_layer_larger_than_the_slot(front):
+    """It is refused before anything is written, and before the version in the slot is given up."""
+    with small_device(front, "size=1m") as (device, place):
+        (place / "old").write_text("what was there")
+        before = device.status()["slots"]
+        big = Image("big", [tar_of({"big": bytes(160 << 20)}), tar_of({"small": b"x"})], lambda tar: tar, "")
+        big.put(front.registry, REPOSITORY, TAG)
+        chain = fail(device, Case("big", None, "space", []))
+        assert "takes layers of up to 152" in chain and "layer 1 of 2 has 16778" in chain, chain
+        assert [path.name for path in place.iterdir()] == ["old"] and device.status()["slots"] == before
+        assert not [r for r in front.seen if r.path.endswith(digest_of(big.layers[1]))], "a layer was fetched"
+
+
 def test_credentials(tmp_path):
     """A real registry with passwords: none, a wrong one, the right one, each taken up by the next poll."""
     auth = tmp_path / "auth.json"

@@ -29,8 +29,7 @@ static uint8_t big[BIG_LEN + 1];
 
 static void begin(void)
 {
-    uint64_t max;
-    OK(slot_tree_begin(slot, &tree_sim, place, toc, &max, &e));
+    OK(slot_tree_begin(slot, &tree_sim, place, toc, &e));
     OK(slot_tree_layer(slot, &e));
 }
 

@@ -338,10 +338,9 @@ static void one_layer(int n, int root, bool talk)
 
 static void clear(const char *dir)
 {
-    uint64_t max;
     char toc[80];
     snprintf(toc, sizeof toc, "%s/toc", base);
-    if (slot_tree_begin(slot, &tree_sim, dir, toc, &max, &e) != 0 || slot_tree_seal(slot, NULL, 0, &e) != 0)
+    if (slot_tree_begin(slot, &tree_sim, dir, toc, &e) != 0 || slot_tree_seal(slot, NULL, 0, &e) != 0)
         fail_msg("%s", e.text);
     assert_int_equal(rmdir(dir), 0);
 }
@@ -349,14 +348,13 @@ static void clear(const char *dir)
 static bool round_ok(unsigned seed, bool talk)
 {
     char place[80], toc[80], merged[80], layers[LAYERS][80], opts[600] = "lowerdir=";
-    uint64_t max;
     rng = seed * 77777u + 1;
     snprintf(place, sizeof place, "%s/slot", base);
     snprintf(toc, sizeof toc, "%s/toc", base);
     snprintf(merged, sizeof merged, "%s/merged", base);
     mkdir(place, 0755);
     mkdir(merged, 0755);
-    assert_int_equal(slot_tree_begin(slot, &tree_sim, place, toc, &max, &e), 0);
+    assert_int_equal(slot_tree_begin(slot, &tree_sim, place, toc, &e), 0);
     for (int i = 0; i < LAYERS; i++) {
         snprintf(layers[i], sizeof layers[i], "%s/%d", base, i);
         snprintf(opts + strlen(opts), sizeof opts - strlen(opts), "%s%s", i > 0 ? ":" : "", layers[i]);
