@@ -18,7 +18,7 @@ struct range_io {
     bool dry;                 /* write nothing */
 };
 
-/* `sum` may be NULL. ERR_FLASH when `fd` ends before. */
+/* `out` or `sum` may be NULL. ERR_FLASH when `fd` ends before. */
 int range_digest(const struct range_io *io, int fd, uint64_t off, uint64_t len, struct digest *out,
                  struct sum *sum, struct err *e);
 /* `len` bytes at `from` of `source` go to `at` of `fd`, over the `old` bytes that are there. */
