@@ -15,6 +15,14 @@
 #include "stream/rules.h"
 #include "stream/tar_guard.h"
 
+/* Bytes that an XXH64_state_t holds back, less than a stripe. */
+#define SUM_STRIPE 32
+#if XXH_VERSION_NUMBER >= 803
+#define SUM_BUFFERED bufferedSize
+#else
+#define SUM_BUFFERED memsize
+#endif
+
 /* Content shorter than this costs less to send than to lend. */
 #define LEND_MIN 4096
 
@@ -371,7 +379,7 @@ static int place_take(struct tar *t, const struct job *job, const struct source 
 {
     const struct tar_place *p = &t->place;
 
-    if (!tar_guard_is_sound(&p->guard) || p->sum.memsize >= sizeof p->sum.mem64 || p->open > 1)
+    if (!tar_guard_is_sound(&p->guard) || p->sum.SUM_BUFFERED >= SUM_STRIPE || p->open > 1)
         return err_set(e, ERR_FORMAT, "tar: no place to go on from");
     t->diff_id = p->diff_id;
     hash_go_on(&t->diff_id);
