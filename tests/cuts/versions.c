@@ -140,7 +140,7 @@ static int item_apply(const struct item *it, enum version v, struct err *e)
     return slot_tree_entry(own.tree, &en, content, e);
 }
 
-/* What update/stage.c does with a tree slot, without the pipes. */
+/* What update/stage_slot.c does with a tree slot, without the pipes. */
 static int tree_install(enum slot_id slot, enum version v, struct err *e)
 {
     static const char *const needs[] = {"boot/kernel", "usr/agentd"};

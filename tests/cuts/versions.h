@@ -9,7 +9,7 @@
 void versions_init(struct medium_image *factory_tree, struct medium_image *factory_disk);
 /* Forget files that were open; of a new device everything. */
 void version_begin(bool new_device);
-/* What update/stage.c does with a slot, without the pipes. */
+/* What update/stage_slot.c does with a slot, without the pipes. */
 int version_install(enum slot_id slot, enum version v, struct err *e);
 /* What update/scrub.c does with it; `ready` is agentd's. */
 int version_scrub(enum slot_id slot, int (*ready)(void *ctx, struct err *e), void *ctx, uint32_t *files,
