@@ -47,10 +47,11 @@ def test_roles_cannot(name, tmp_path):
     for role, what in TRIES:
         words = shlex.join(probe.ROLES[role][1:]).replace("-s A", "-s B")
         lines.append(f"try {role} {what} {words}")
+    program = program_for(name, tmp_path)
     with Board(name, work=tmp_path / "board") as board:
         board.start()
         board.wait_boot()
-        board.put(f"{PLACE}/slipway", program_for(name, tmp_path), "755")
+        board.put(f"{PLACE}/slipway", program, "755")
         board.put(f"{PLACE}/agent.conf", conf.encode())
         said = board.ssh("sh 2>/dev/null", "\n".join(lines).encode(), timeout=60).decode().splitlines()
     assert len(said) == 2 * len(TRIES), said

@@ -441,8 +441,10 @@ def test_checkpoint_of_another_image(version, layers, front, tmp_path):
 def test_another_blob_so_far(front, tmp_path):
     """What decode was given before the cut was not the layer, and a place that lies before that is told: whoever took decode
     over may have told anything. Without its first bytes being seen again, the layer would be found whole."""
-    layers = Layers("plain", 4_000_000, compress=("", lambda tar: tar))
-    true, false_from, limit = layers.layer, 3_250_000, 3_600_000
+    layers = Layers("plain", 0, compress=("", lambda tar: tar))
+    true = layers.layer = tar_of({"big": random.Random("big").randbytes(4_000_000)})
+    layers.image, layers.digest = Image("v1", [true], compress=lambda tar: tar, suffix=""), digest_of(true)
+    false_from, limit = 800_000, 1_300_000  # between the first place and the second
     for n in range(20):
         with new_device(front, tmp_path / str(n)) as device:
             meter = Meter(front, layers)
@@ -452,7 +454,7 @@ def test_another_blob_so_far(front, tmp_path):
             place = Place(device)
             hashed, given = (place.number(place.newest(), at) for at in (place.HASHED, place.GIVEN))
             if not hashed <= false_from < given:
-                false_from = hashed + 1000
+                false_from = (hashed + given) // 2
                 continue
             failure = refused(device, meter)
             assert failure["cause"] == "digest" and "begin of the blob" in failure["text"]
