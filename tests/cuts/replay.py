@@ -16,49 +16,37 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from board import Board, TOP  # noqa: E402
-from card import Card, CardError  # noqa: E402
-from device import EmulatedDevice  # noqa: E402
-from images import Images, make_registry  # noqa: E402
-from writes import Writes  # noqa: E402
+from follower import VERSIONS, Follower, make_image
+from board import Board, TOP
+from card import Card, CardError
+from writes import Writes
 
-REFERENCE = "fleet/web:stable"
 SECTOR = 512
 OTHER = {"A": "B", "B": "A"}
 
 
 class Recording:
-    """A device with v1, the writes that brought v2, and the device with v2."""
+    """The card of a board before an update, the writes of the update, and the card after it."""
 
-    def __init__(self, family, folder, agent=None):
-        self.family, self.folder = family, folder
+    def __init__(self, follower, folder, agent=None):
+        """`follower` runs what its tag names, and is off; afterwards it has the other version, and is off."""
+        folder.mkdir()
+        self.folder = folder
         self.before, self.after = folder / "before.img", folder / "after.img"
         self.writes = Writes(folder / "writes.log")
-        images = Images(family)
-        with make_registry(folder / "registry") as registry:
-            images.push("v1", registry, REFERENCE)
-            device = EmulatedDevice(family, registry, REFERENCE, folder=folder / "device")
-            device.board.start()
-            device.wait_version("v1")
-            self._switch_off(device.board)
-            device.board.save(self.before)
-            self.writes.attach(device.board)
-            device.board.start()
-            device.wait(lambda s: True, 60, "an answer")
-            if agent:
-                self._replace_agent(device.board, agent)
-            images.push("v2", registry, REFERENCE)
-            status = device.wait_version("v2")
-            self.old, self.new = OTHER[status["booted"]], status["booted"]
-            self._switch_off(device.board)
-            device.board.save(self.after)
-            device.stop()
-
-    @staticmethod
-    def _switch_off(board):
-        board.qmp("quit")
-        board.wait_off()
+        board, machine = follower.device.board, follower.device.board.machine
+        board.save(self.before)
+        self.writes.attach(board)
+        board.start()
+        status = follower.device.wait(lambda s: True, 60, "an answer")
+        self.old, self.new = status["booted"], OTHER[status["booted"]]
+        if agent:
+            self._replace_agent(board, agent)
+        follower.publish(follower.other())
+        follower.device.wait_version(follower.wanted)
+        follower.switch_off()
+        board.machine = machine
+        board.save(self.after)
 
     @staticmethod
     def _replace_agent(board, agent):
@@ -158,21 +146,22 @@ def start(family, image):
         board.start()
         board.wait_boot(60)
         text = board.run("cat /app/version")[1].strip()
-        assert text in ("v1", "v2"), text
+        assert text in VERSIONS, text
 
 
 def agent_without_fsync(family):
-    subprocess.run(["make", "-s", f"BOARD={family}", f"out/{family}/slipway-nosync"], check=True, cwd=TOP)
+    subprocess.run(["make", "-s", f"BOARD={family}", f"out/{family}/slipway-nosync"], check=True, cwd=TOP,
+                   stdin=subprocess.DEVNULL)
     return TOP / "out" / family / "slipway-nosync"
 
 
-def replay(family, folder, starts=3, seed=1, known_bad=False):
-    """Returns (states, checked, started, faults)."""
-    recording = Recording(family, folder, agent_without_fsync(family) if known_bad else None)
+def replay(follower, folder, starts=3, seed=1, known_bad=False):
+    """Record an update of the board and look at each state. Returns (states, checked, started, faults)."""
+    recording = Recording(follower, folder, agent_without_fsync(follower.family) if known_bad else None)
     run = Replay(recording)
     kept = run.run(0 if known_bad else starts, random.Random(seed))
     for image in kept:
-        start(family, image)
+        start(follower.family, image)
         image.unlink()
     return run.points, run.checked, len(kept), run.faults
 
@@ -184,9 +173,11 @@ def main():
     parser.add_argument("--known-bad", action="store_true")
     parser.add_argument("board", nargs="?", default="qemu-armv7")
     arguments = parser.parse_args()
-    subprocess.run(["make", "-s", "image", f"BOARD={arguments.board}"], check=True, cwd=TOP)
-    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
-        states, checked, started, faults = replay(arguments.board, pathlib.Path(folder), arguments.starts,
+    make_image(arguments.board)
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder, Follower(arguments.board, pathlib.Path(folder)) as follower:
+        follower.install()
+        follower.switch_off()
+        states, checked, started, faults = replay(follower, pathlib.Path(folder) / "record", arguments.starts,
                                                   arguments.seed, arguments.known_bad)
     print(f"{states} states of the card, {checked} looked at, {started} started, {len(faults)} faults")
     for fault in faults[:5]:

@@ -12,48 +12,26 @@ import argparse
 import collections
 import pathlib
 import random
-import subprocess
-import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from board import PATIENCE, TOP  # noqa: E402
-from card import Card  # noqa: E402
-from device import DeviceError, make_device, slot  # noqa: E402
-from images import Images, make_registry  # noqa: E402
+from follower import VERSIONS, Follower, make_image
+from board import PATIENCE
+from card import Card
+from device import DeviceError, slot
 
-REFERENCE = "fleet/web:stable"
-VERSIONS = ("v1", "v2")
 BOOT_CUTS = 0.2  # of the cuts, while the board starts
 BOOT_S = 4
 
 
 class Soak:
-    def __init__(self, family, folder, seed):
+    """`follower` is a board that is off, from the factory or with a version. A cut comes within `span` seconds."""
+
+    def __init__(self, follower, span, seed):
+        self.follower, self.device, self.span = follower, follower.device, span
         self.random = random.Random(seed)
-        self.images = Images(family)
-        self.registry = make_registry(folder / "registry")
-        self.wanted = VERSIONS[0]
-        self.images.push(self.wanted, self.registry, REFERENCE)
-        self.device = make_device(family, self.registry, REFERENCE, folder=folder / "device")
         self.phases = collections.Counter()
-        self.span = 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.device.stop()
-        self.registry.stop()
-
-    def prepare(self):
-        """Install the first version, uncut; what that takes is how long the later cuts may wait."""
-        self.device.board.start()
-        self.device.wait(lambda s: True, 60, "an answer")
-        begin = time.monotonic()
-        self.device.wait_version(self.wanted)
-        self.span = time.monotonic() - begin
+        self.allowed = (*VERSIONS, None)  # None: the factory's
 
     def cut(self):
         """One round. Returns where the cut fell."""
@@ -64,8 +42,9 @@ class Soak:
             return "starting"
         status = self.device.wait(lambda s: True, 90, "an answer after a cut")
         active = slot(status, status["booted"]).get("version")
-        if active not in VERSIONS:
+        if active not in self.allowed:
             raise DeviceError(f"slot {status['booted']} has version {active}: {self.device.log_tail()}")
+        self.allowed = VERSIONS if active else self.allowed
         self.move(status, active)
         phase = self.wait_random()
         self.device.power_cut()
@@ -76,9 +55,8 @@ class Soak:
         """A board that has what it should gets something new to do."""
         if status["update"]["state"] != "idle":
             return
-        if active == self.wanted:
-            self.wanted = VERSIONS[1 - VERSIONS.index(active)]
-            self.images.push(self.wanted, self.registry, REFERENCE)
+        if active == self.follower.wanted:
+            self.follower.publish(self.follower.other())
         # cut on every start of its trial, a version counts as one that failed: a person may ask for it again
         self.device.agentctl_raw("update", **self.device.status_way)
 
@@ -99,20 +77,20 @@ class Soak:
         """Left alone, the board gets there."""
         self.device.board.start()
         status = self.device.wait(lambda s: True, 90, "an answer at the end")
-        self.move(status, self.wanted if slot(status, status["booted"]).get("version") == self.wanted else None)
-        self.device.wait_version(self.wanted)
+        if slot(status, status["booted"]).get("version") != self.follower.wanted:
+            self.move(status, None)
+        self.device.wait_version(self.follower.wanted)
 
 
-def soak(family, cuts, seed, folder):
-    with Soak(family, folder, seed) as run:
-        run.prepare()
-        run.device.power_cut()
-        for number in range(cuts):
-            phase = run.cut()
-            run.phases[phase] += 1
-            print(f"cut {number + 1} of {cuts}: {phase}", flush=True)
-        run.finish()
-        return run.phases
+def soak(follower, cuts, span, seed):
+    """Cut the power so often. Returns where the cuts fell; the board is on, and has what its tag names."""
+    run = Soak(follower, span, seed)
+    for number in range(cuts):
+        phase = run.cut()
+        run.phases[phase] += 1
+        print(f"cut {number + 1} of {cuts}: {phase}", flush=True)
+    run.finish()
+    return run.phases
 
 
 def main():
@@ -121,10 +99,14 @@ def main():
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("board", nargs="?", default="qemu-armv7")
     arguments = parser.parse_args()
-    subprocess.run(["make", "-s", "image", f"BOARD={arguments.board}"], check=True, cwd=TOP)
+    make_image(arguments.board)
     print(f"seed {arguments.seed}, patience {PATIENCE}")
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        phases = soak(arguments.board, arguments.cuts, arguments.seed, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, Follower(arguments.board, pathlib.Path(folder)) as follower:
+        begin = time.monotonic()
+        follower.install()
+        span = time.monotonic() - begin
+        follower.device.power_cut()
+        phases = soak(follower, arguments.cuts, span, arguments.seed)
     for phase, count in phases.most_common():
         print(f"{phase:>12} {count:4} {'#' * count}")
     print(f"{arguments.cuts} power cuts, and the board came back each time")
