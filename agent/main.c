@@ -41,7 +41,7 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
                                         .req_fd = FETCH_FD_REQUEST,
                                         .body_fd = FETCH_FD_BODY,
                                         .meter_fd = FETCH_FD_METER}};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:n:x:al")) != -1) {
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:n:x:alp")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
@@ -57,7 +57,7 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             out->job.media = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 't':
-            out->fetch.time_floor_s = strtoll(optarg, NULL, 10);
+            out->fetch.time_floor_s = out->job.time_floor_s = strtoll(optarg, NULL, 10);
             break;
         case 'f':
             out->job.floor = strtoull(optarg, NULL, 10);
@@ -82,6 +82,9 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             break;
         case 'l':
             out->job.look = true;
+            break;
+        case 'p':
+            out->job.asked = true;
             break;
         default:
             return -1;

@@ -6,6 +6,7 @@
 
 #include "base/conf_app.h"
 #include "base/conf_key.h"
+#include "base/moment.h"
 
 #define STR_(x) #x
 #define STR(x) STR_(x)
@@ -26,6 +27,7 @@ const struct conf_key conf_keys[] = {
      604800},
     {"update", "stable", STR(CONFIG_STABLE_S), KIND_SECONDS, AT(update.stable_s), 1, 86400},
     {"update", "tries", STR(CONFIG_TRIAL_TRIES), KIND_NUMBER, AT(update.tries), 1, 9},
+    {"update", "channel", "stable", KIND_TEXT, AT(update.channel), LEN(update.channel)},
     {"update", "automatic", "yes", KIND_YES_NO, AT(update.automatic), 0, 0},
     {"update", "full_verification", "no", KIND_YES_NO, AT(update.full_verification), 0, 0},
     {"update", "rate_limit", NULL, KIND_SIZE, AT(update.rate_kib_s), 16, 1u << 30},
@@ -216,26 +218,15 @@ static int proxy_put(const struct conf_key *k, char *out, const char *value, str
 
 static int number_put(const struct conf_key *k, uint32_t *out, const char *value, struct err *e)
 {
-    static const struct {
-        const char *unit;
-        uint32_t factor;
-    } units[] = {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}};
-    size_t unit_cnt = k->kind == KIND_SECONDS ? sizeof units / sizeof units[0] : 1;
+    bool seconds = k->kind == KIND_SECONDS;
     uint32_t number = 0;
-    size_t n = digits_read(value, &number);
+    size_t n = seconds ? 0 : digits_read(value, &number);
 
-    for (size_t i = 0; n && i < unit_cnt; i++) {
-        uint64_t total = (uint64_t)number * units[i].factor;
-
-        if (strcmp(value + n, units[i].unit))
-            continue;
-        if (total < k->min || total > k->max)
-            break;
-        *out = (uint32_t)total;
-        return 0;
-    }
-    return err_set(e, ERR_CONFIG, "%s must be %u to %u%s, got \"%.80s\"", k->name, k->min, k->max,
-                   unit_cnt > 1 ? " seconds, as in 90, 90s, 5m, 2h" : "", value);
+    if ((seconds ? !seconds_parse(value, &number) : n == 0 || value[n]) || number < k->min || number > k->max)
+        return err_set(e, ERR_CONFIG, "%s must be %u to %u%s, got \"%.80s\"", k->name, k->min, k->max,
+                       seconds ? " seconds, as in 90, 90s, 5m, 2h" : "", value);
+    *out = number;
+    return 0;
 }
 
 int conf_size_put(const char *name, uint32_t min_kib, uint32_t max_kib, uint32_t *out_kib, const char *value,

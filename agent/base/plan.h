@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "base/err.h"
 #include "base/hash.h"
 
 struct plan_cost {
@@ -25,6 +26,7 @@ struct plan_cost {
 struct plan_found { /* FRAME_PLAN */
     char version[64];
     struct plan_cost cost;
+    struct err waiting; /* for its turn in the rollout; code 0: it is not */
 };
 
 #endif

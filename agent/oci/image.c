@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/moment.h"
 #include "oci/json.h"
 #include "oci/platform.h"
 
@@ -354,28 +355,69 @@ static int config_read(const cJSON *root, struct oci_manifest *out, struct err *
     return 0;
 }
 
+/* A text annotation into out[cap], which is left alone when there is none. */
+static int annotation_text(const cJSON *annotations, const char *name, char *out, size_t cap, struct err *e)
+{
+    const char *text;
+    int rc = json_string(annotations, name, JSON_OPTIONAL, &text, e);
+
+    if (rc || !text)
+        return rc;
+    return (size_t)snprintf(out, cap, "%s", text) < cap
+               ? 0
+               : err_set(e, ERR_LIMIT, "%s is longer than %zu characters", name, cap - 1);
+}
+
+static int rollout_read(const cJSON *annotations, struct rollout *out, struct err *e)
+{
+    static const char prefix[] = "dev.slipway.rollout.";
+    char start[40] = "", ramp[16] = "0", max[8] = "100";
+    uint64_t percent;
+    uint32_t ns;
+    int rc = annotation_text(annotations, "dev.slipway.rollout.start", start, sizeof start, e);
+
+    if (!rc)
+        rc = annotation_text(annotations, "dev.slipway.rollout.ramp", ramp, sizeof ramp, e);
+    if (!rc)
+        rc = annotation_text(annotations, "dev.slipway.rollout.max", max, sizeof max, e);
+    if (!rc)
+        rc = annotation_text(annotations, "dev.slipway.rollout.salt", out->salt, sizeof out->salt, e);
+    if (!rc)
+        rc = annotation_text(annotations, "dev.slipway.rollout.channels", out->channels, sizeof out->channels,
+                             e);
+    if (rc)
+        return rc;
+    if (start[0] && !moment_parse(start, &out->start_s, &ns))
+        return err_set(e, ERR_FORMAT, "%sstart: want a time as in 2030-01-31T22:00:00Z, got %s", prefix,
+                       start);
+    if (!seconds_parse(ramp, &out->ramp_s))
+        return err_set(e, ERR_FORMAT, "%sramp: want a time as in 90m or 24h, got %s", prefix, ramp);
+    if (!json_digits(max, &percent) || percent > ROLLOUT_PERCENT)
+        return err_set(e, ERR_FORMAT, "%smax: want percent from 1 to %d, got %s", prefix, ROLLOUT_PERCENT,
+                       max);
+    out->max = (uint32_t)percent;
+    return 0;
+}
+
 /* What a signature that has no words of its own leaves to the manifest to say. */
 static int annotations_read(const cJSON *root, struct oci_manifest *out, struct err *e)
 {
     const cJSON *annotations;
-    const char *version, *repository;
+    char version[24] = "";
     int rc = json_object(root, "annotations", JSON_OPTIONAL, &annotations, e);
 
+    out->rollout.max = ROLLOUT_PERCENT;
     if (rc || !annotations)
         return rc;
-    rc = json_string(annotations, "dev.slipway.version", JSON_OPTIONAL, &version, e);
+    rc = annotation_text(annotations, "dev.slipway.version", version, sizeof version, e);
+    if (!rc && version[0] && !json_digits(version, &out->version))
+        rc = err_set(e, ERR_FORMAT, "dev.slipway.version: want a whole number from 1, got %s", version);
     if (!rc)
-        rc = json_string(annotations, "dev.slipway.repository", JSON_OPTIONAL, &repository, e);
-    if (rc)
-        return err_prefix(e, "annotations");
-    if (version && !json_digits(version, &out->version))
-        return err_set(e, ERR_FORMAT,
-                       "annotations: dev.slipway.version: want a whole number from 1, got %.40s", version);
-    if (repository &&
-        (size_t)snprintf(out->repository, sizeof out->repository, "%s", repository) >= sizeof out->repository)
-        return err_set(e, ERR_LIMIT, "annotations: dev.slipway.repository is longer than %zu characters",
-                       sizeof out->repository - 1);
-    return 0;
+        rc = annotation_text(annotations, "dev.slipway.repository", out->repository, sizeof out->repository,
+                             e);
+    if (!rc)
+        rc = rollout_read(annotations, &out->rollout, e);
+    return rc ? err_prefix(e, "annotations") : 0;
 }
 
 int oci_manifest_parse(const char *text, size_t len, enum oci_media media, struct oci_manifest *out,

@@ -14,6 +14,7 @@
 #include "base/app_spec.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/rollout.h"
 #include "hal/identity.h"
 #include "stream/job.h"
 
@@ -51,8 +52,9 @@ struct oci_index_choice {
 
 struct oci_manifest {
     struct oci_blob config;
-    uint64_t version;     /* annotation dev.slipway.version, digits, counts up; 0: none */
-    char repository[256]; /* annotation dev.slipway.repository, or "" */
+    uint64_t version;       /* annotation dev.slipway.version, digits, counts up; 0: none */
+    char repository[256];   /* annotation dev.slipway.repository, or "" */
+    struct rollout rollout; /* annotations dev.slipway.rollout.* */
     uint32_t layer_cnt;
     struct oci_blob layers[CONFIG_OCI_LAYER_MAX]; /* lowest first, as in the manifest */
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/moment.h"
 #include "stream/entry.h"
 #include "stream/jstream.h"
 #include "stream/rules.h"
@@ -127,65 +128,11 @@ static int digest_take(struct chunked *c, struct digest *out, struct err *e)
     return err_set(e, ERR_FORMAT, "digest: want sha256: and 64 hex digits, got \"%.80s\"", c->json.text);
 }
 
-static bool digits(const char **at, int cnt, int64_t *out)
-{
-    for (*out = 0; cnt > 0; cnt--, (*at)++) {
-        if (**at < '0' || **at > '9')
-            return false;
-        *out = *out * 10 + (**at - '0');
-    }
-    return true;
-}
-
-/* Days since 1970-01-01 of the Gregorian calendar. */
-static int64_t days_of(int64_t year, int64_t month, int64_t day)
-{
-    year -= month <= 2;
-    int64_t era = (year >= 0 ? year : year - 399) / 400, of_era = year - era * 400;
-    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-
-    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
-}
-
-static bool fraction_take(const char **at, uint32_t *ns)
-{
-    uint32_t unit = 100000000;
-
-    *ns = 0;
-    if (**at != '.')
-        return true;
-    for ((*at)++; **at >= '0' && **at <= '9' && unit > 0; (*at)++, unit /= 10)
-        *ns += (uint32_t)(**at - '0') * unit;
-    return (*at)[-1] != '.';
-}
-
-/* RFC 3339, "2006-01-02T15:04:05.999999999+07:00". Go's zero time, the year 1, stands for none. */
-static bool time_parse(const char *at, int64_t *s, uint32_t *ns)
-{
-    int64_t y, mo, d, h, mi, sec, zone_h = 0, zone_m = 0;
-
-    if (!digits(&at, 4, &y) || *at++ != '-' || !digits(&at, 2, &mo) || *at++ != '-' || !digits(&at, 2, &d) ||
-        *at++ != 'T' || !digits(&at, 2, &h) || *at++ != ':' || !digits(&at, 2, &mi) || *at++ != ':' ||
-        !digits(&at, 2, &sec) || !fraction_take(&at, ns) || mo < 1 || mo > 12 || d < 1 || d > 31 || h > 23 ||
-        mi > 59 || sec > 60)
-        return false;
-    int sign = *at == '-' ? -1 : 1;
-    if (*at == 'Z')
-        at++;
-    else if ((*at != '+' && *at != '-') || (at++, !digits(&at, 2, &zone_h)) || *at++ != ':' ||
-             !digits(&at, 2, &zone_m))
-        return false;
-    *s = days_of(y, mo, d) * 86400 + h * 3600 + mi * 60 + sec - sign * (zone_h * 3600 + zone_m * 60);
-    if (y == 1)
-        *s = 0;
-    return *at == '\0';
-}
-
 static int time_take(struct chunked *c, struct err *e)
 {
     int rc = jstream_expect(&c->json, JSTREAM_STRING, "a string", e);
 
-    if (rc || time_parse(c->json.text, &c->line.mtime_s, &c->line.mtime_ns))
+    if (rc || moment_parse(c->json.text, &c->line.mtime_s, &c->line.mtime_ns))
         return rc;
     return err_set(e, ERR_FORMAT, "modtime: want RFC 3339, got \"%.60s\"", c->json.text);
 }

@@ -17,16 +17,18 @@ enum machine_state install_failed(struct machine *m)
 
     keep_wear(m);
     if (m->cause.code == ERR_HELD) {
-        bool paused = manners_are_needed(m);
+        bool turn = m->cause.after_s > 0, paused = !turn && manners_are_needed(m);
 
         m->waiting = paused ? m->waiting : m->cause;
         log_info("waiting: %s", m->waiting.text);
-        if (!paused) {
+        if (turn)
+            patience_turn(m);
+        if (paused)
+            keep_state(m);
+        if (turn || paused)
+            patience_poll(m);
+        else
             patience_failed(m);
-            return MACHINE_IDLE;
-        }
-        keep_state(m);
-        patience_poll(m);
         return MACHINE_IDLE;
     }
     if (keep_knows_failure(m) && !wrote) {
@@ -52,6 +54,7 @@ static struct stage_job job_make(const struct machine *m)
     return (struct stage_job){.slot = slot,
                               .digest = m->tag.digest,
                               .media = m->tag.media,
+                              .asked = m->asked,
                               .floor = m->older ? 0 : m->store.trust.floor};
 }
 

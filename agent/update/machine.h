@@ -86,6 +86,11 @@ struct machine {
         uint64_t again_ms;    /* not by itself before this */
     } retry;
     struct {
+        struct digest digest; /* of the tag whose image is for others first, by its rollout */
+        struct err cause;
+        int64_t at_s; /* this device's turn; INT64_MAX: never */
+    } turn;
+    struct {
         uint32_t metered; /* the worker's meter at the last look */
         uint64_t unsaved; /* bytes since the day's sum was saved */
         uint64_t day_ms;  /* when this day's began, for a board without a clock */

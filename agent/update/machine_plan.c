@@ -68,6 +68,8 @@ void plan_finish(struct machine *m, const struct plan_found *found)
     m->plan.state = PLAN_READY;
     m->plan.counted = true;
     m->plan.found = *found;
+    if (!m->plan.waiting.code)
+        m->plan.waiting = found->waiting;
 }
 
 /* The brake is a reason to wait, everything else one to refuse the image. */

@@ -2,6 +2,7 @@
 
 #include <sys/random.h>
 
+#include "base/rollout.h"
 #include "hal/board.h"
 #include "update/keep.h"
 #include "update/manners.h"
@@ -137,6 +138,27 @@ static bool is_too_young(struct machine *m)
     return true;
 }
 
+/* By the clock, which may have been set since. */
+static bool is_before_turn(struct machine *m)
+{
+    int64_t left_s = m->turn.at_s - patience_now_s(m);
+
+    if (digest_compare(&m->turn.digest, &m->tag.digest) != VERDICT_MATCH || left_s <= 0)
+        return false;
+    m->waiting = m->turn.cause;
+    if (m->turn.at_s != INT64_MAX)
+        m->again_ms = m->loop->now_ms() + (uint64_t)left_s * 1000;
+    return true;
+}
+
+void patience_turn(struct machine *m)
+{
+    m->turn.digest = m->tag.digest;
+    m->turn.cause = m->cause;
+    m->turn.at_s = m->cause.after_s == ROLLOUT_NEVER ? INT64_MAX : patience_now_s(m) + m->cause.after_s;
+    (void)is_before_turn(m);
+}
+
 void patience_retry(struct machine *m)
 {
     bool same = digest_compare(&m->retry.digest, &m->tag.digest) == VERDICT_MATCH;
@@ -164,5 +186,5 @@ static bool is_to_wait(struct machine *m)
 
 bool patience_is_needed(struct machine *m)
 {
-    return is_too_young(m) || is_to_wait(m) || manners_are_needed(m);
+    return is_too_young(m) || is_before_turn(m) || is_to_wait(m) || manners_are_needed(m);
 }

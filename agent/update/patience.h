@@ -26,7 +26,10 @@ bool patience_is_out(const struct machine *m);
 
 /* An image that can't be installed costs a download each time: its pause doubles from the poll's interval up to a day. */
 void patience_retry(struct machine *m);
-/* Younger than min_age, pausing after a failed install, or not to be downloaded now: m->waiting says which. */
+/* The rollout says when the tag's image may come to this device: m->cause. Asked for again no earlier, as long as the tag
+ * stays. */
+void patience_turn(struct machine *m);
+/* Younger than min_age, before its turn, pausing after a failed install, or not to be downloaded now: m->waiting says which. */
 bool patience_is_needed(struct machine *m);
 
 #endif

@@ -108,6 +108,8 @@ static int image_resolve(struct stage *s, struct err *e)
     if (s->config.diff_cnt != m->layer_cnt)
         return err_set(e, ERR_FORMAT, "config has %u diff_ids, manifest has %u layers", s->config.diff_cnt,
                        m->layer_cnt);
+    m->rollout.salt[sizeof m->rollout.salt - 1] = '\0';
+    m->rollout.channels[sizeof m->rollout.channels - 1] = '\0';
     s->config.version[sizeof s->config.version - 1] = '\0';
     s->config.disk[sizeof s->config.disk - 1] = '\0';
     for (uint32_t i = 0; i < m->layer_cnt; i++)
@@ -171,6 +173,15 @@ static int image_admit(struct stage *s, struct err *e)
     return 0;
 }
 
+/* Is it this device's turn? Those that have no id share one place. */
+static int turn_find(const struct stage *s, struct err *e)
+{
+    int64_t clock_s = board.clock->wall_s();
+
+    return rollout_turn(&s->manifest.rollout, s->config.version, s->device_id, s->conf->update.channel,
+                        clock_s > s->job->time_floor_s ? clock_s : s->job->time_floor_s, e);
+}
+
 /* What is larger packed than it may be unpacked is refused before anything of it comes. */
 static int layers_measure(struct stage *s, struct err *e)
 {
@@ -194,6 +205,8 @@ static int install(struct stage *s, struct err *e)
 {
     int rc = image_admit(s, e);
 
+    if (rc == 0 && !s->job->asked)
+        rc = turn_find(s, e);
     if (rc == 0)
         rc = layers_measure(s, e);
     if (rc == 0 && !s->conf->update.full_verification)
@@ -210,6 +223,8 @@ static int look(struct stage *s, struct err *e)
 {
     int rc = image_admit(s, e);
 
+    if (rc == 0)
+        (void)turn_find(s, &s->plan.waiting);
     if (rc == 0)
         rc = layers_measure(s, e);
     s->plan.cost.layers = s->manifest.layer_cnt;
@@ -299,6 +314,8 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
         return 1;
     }
     s->job = job;
+    if (board.identity->device_id(s->device_id, sizeof s->device_id, &e) < 0)
+        log_warning("%s", e.text);
     s->place = place_of(conf, job->slot);
     resume_init(&s->resume, conf->agent.stage_dir, s->tree, &s->pump);
     for (int i = 0; i < SLOT_CNT; i++)

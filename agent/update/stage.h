@@ -67,6 +67,8 @@ struct stage_job {
     struct digest digest; /* what the tag resolved to */
     uint32_t media;       /* enum oci_media */
     uint64_t floor;       /* no signed version under this */
+    bool asked;           /* by a person: the rollout's turn is not waited for */
+    int64_t time_floor_s; /* it can't be earlier than this */
     bool look;            /* find out what it would take, and change nothing */
 };
 

@@ -15,6 +15,7 @@ struct stage {
     const struct conf *conf;
     const struct stage_job *job;
     const char *place;
+    char device_id[64];         /* "": not known */
     char active[CONF_PATH_MAX]; /* where the active slot's files are */
     char toc_paths[SLOT_CNT][CONF_PATH_MAX + 16];
     struct pump pump;

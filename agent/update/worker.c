@@ -406,9 +406,12 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
                      NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
     char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
-    char *stage[] = {
-        "slipway",   "stage", "-c",       conf, "-s",       job->slot == SLOT_A ? "A" : "B", "-d",
-        digest_text, "-m",    media_text, "-f", floor_text, job->look ? "-l" : NULL,         NULL};
+    char *stage[] = {"slipway",  "stage",     "-c",
+                     conf,       "-s",        job->slot == SLOT_A ? "A" : "B",
+                     "-d",       digest_text, "-m",
+                     media_text, "-f",        floor_text,
+                     "-t",       time_text,   job->look ? "-l" : job->asked ? "-p" : NULL,
+                     NULL};
     int p[PIPE_CNT][2], report_ends[2], blocks;
     int rc = pipes_open(p, PIPE_CNT, e);
 
