@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,11 +15,11 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/role.h"
 #include "base/shared.h"
 #include "stream/blocks.h"
 #include "stream/frame.h"
 
-#define ROLE_FD_MAX 9
 #define SESSIONS_USES_MAX 100 /* then the certificate is looked at again */
 #define PIPE_WISH (256 * 1024)
 #define CASUALTY_LOOKS 200 /* a millisecond each */
@@ -46,36 +44,13 @@ uint32_t worker_role_limit_kib(enum worker_role r)
     return roles[r].limit_kib;
 }
 
-/* Between fork and exec. Descriptors 3.. become fds[0..cnt); everything else is closed by O_CLOEXEC. */
-static void role_exec(enum worker_role role, const int *fds, int cnt, char *const argv[])
+static int process_start(struct worker *w, enum worker_role role, const int *fds, int cnt, char *const argv[],
+                         struct err *e)
 {
-    /* the sanitizers' own memory is no part of what is limited */
-    static const bool limited = !IS_ENABLED(__SANITIZE_ADDRESS__);
-    struct rlimit data = {roles[role].limit_kib * 1024ul, roles[role].limit_kib * 1024ul};
-    int high[ROLE_FD_MAX];
-
-    for (int i = 0; i < cnt; i++)
-        if ((high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64)) < 0)
-            _exit(126);
-    for (int i = 0; i < cnt; i++)
-        if (dup2(high[i], 3 + i) < 0)
-            _exit(126);
-    if (limited && setrlimit(RLIMIT_DATA, &data) < 0)
-        _exit(126);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execv("/proc/self/exe", argv);
-    _exit(127);
-}
-
-static int role_start(struct worker *w, enum worker_role role, const int *fds, int cnt, char *const argv[],
-                      struct err *e)
-{
-    pid_t pid = fork();
+    pid_t pid = role_start(roles[role].limit_kib, fds, cnt, argv);
 
     if (pid < 0)
         return err_errno(e, "start %s", roles[role].name);
-    if (pid == 0)
-        role_exec(role, fds, cnt, argv);
     w->pids[role] = pid;
     return 0;
 }
@@ -358,7 +333,7 @@ int worker_poll(struct worker *w, struct err *e)
     if (rc < 0)
         return rc;
     snprintf(time_text, sizeof time_text, "%" PRId64, w->time_floor_s);
-    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1], w->meter_fd}, 3, argv, e);
+    rc = process_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1], w->meter_fd}, 3, argv, e);
     close(p[REQUEST][0]);
     close(p[BODY][1]);
     w->request_fd = p[REQUEST][1];
@@ -431,18 +406,18 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
     snprintf(floor_text, sizeof floor_text, "%" PRIu64, job->floor);
     snprintf(bytes_text, sizeof bytes_text, "%" PRIu64, w->bytes_max);
     snprintf(until_text, sizeof until_text, "%" PRIu32, w->time_max_s);
-    rc = role_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1], w->meter_fd}, 3, fetch, e);
+    rc = process_start(w, WORKER_FETCH, (int[]){p[REQUEST][0], p[BODY][1], w->meter_fd}, 3, fetch, e);
     if (rc == 0)
-        rc =
-            role_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1], blocks, p[BACK][0]}, 4, decode, e);
+        rc = process_start(w, WORKER_DECODE, (int[]){p[RAW][0], p[ENTRIES][1], blocks, p[BACK][0]}, 4, decode,
+                           e);
     if (rc == 0 && trust)
-        rc = role_start(w, WORKER_ENVELOPE, (int[]){p[ENVELOPE_RAW][0], p[ENVELOPE_ENTRIES][1]}, 2, envelope,
-                        e);
+        rc = process_start(w, WORKER_ENVELOPE, (int[]){p[ENVELOPE_RAW][0], p[ENVELOPE_ENTRIES][1]}, 2,
+                           envelope, e);
     if (rc == 0)
-        rc = role_start(w, WORKER_STAGE,
-                        (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], report_ends[1], blocks,
-                                p[BACK][1], p[ENVELOPE_RAW][1], p[ENVELOPE_ENTRIES][0]},
-                        9, stage, e);
+        rc = process_start(w, WORKER_STAGE,
+                           (int[]){p[REQUEST][1], p[BODY][0], p[RAW][1], p[ENTRIES][0], report_ends[1],
+                                   blocks, p[BACK][1], p[ENVELOPE_RAW][1], p[ENVELOPE_ENTRIES][0]},
+                           9, stage, e);
     pipes_close(p, PIPE_CNT);
     close(blocks);
     close(report_ends[1]);
@@ -470,7 +445,7 @@ int worker_scrub(struct worker *w, const struct scrub_job *job, struct err *e)
         return rc;
     snprintf(len_text, sizeof len_text, "%" PRIu64, job->disk_len);
     snprintf(sum_text, sizeof sum_text, "%" PRIx64, job->disk_xxh64);
-    rc = role_start(w, WORKER_STAGE, (int[]){ends[1]}, 1, argv, e);
+    rc = process_start(w, WORKER_STAGE, (int[]){ends[1]}, 1, argv, e);
     close(ends[1]);
     return started(w, rc, ends[0]);
 }
