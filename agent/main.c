@@ -11,6 +11,7 @@
 #include "ctl/agentctl.h"
 #include "hal/board.h"
 #include "oci/fetch.h"
+#include "sup/forward.h"
 #include "update/agentd.h"
 #include "update/scrub.h"
 #include "update/stage.h"
@@ -111,6 +112,8 @@ static int role_run(const char *role, int argc, char **argv)
     struct arguments a;
     struct err e = {0};
 
+    if (strcmp(role, "forward") == 0)
+        return forward_main(argc, argv);
     if (arguments_read(argc, argv, &a) < 0)
         return usage();
     if (conf_load(a.conf, &conf, &e) < 0) {

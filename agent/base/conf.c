@@ -51,6 +51,7 @@ const struct conf_key conf_keys[] = {
     {"app", "user", NULL, KIND_TEXT, AT(app.user), LEN(app.user)},
     {"app", "restart", "always", KIND_APP, AT(app), 0, 0},
     {"app", "network", "host", KIND_APP, AT(app), 0, 0},
+    {"app", "ports", NULL, KIND_APP, AT(app), 0, 0},
     {"app", "ready", "auto", KIND_APP, AT(app), 0, 0},
     {"app", "memory", NULL, KIND_APP, AT(app), 0, 0},
     {"app", "tmpfs", STR(CONFIG_APP_TMPFS_KB) "K", KIND_APP, AT(app), 0, 0},

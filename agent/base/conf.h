@@ -69,11 +69,12 @@ struct conf_slots {
 };
 
 enum conf_restart { RESTART_NO = 0, RESTART_ON_FAILURE, RESTART_ALWAYS };
-enum conf_network { NETWORK_HOST = 0, NETWORK_NONE };
+enum conf_network { NETWORK_HOST = 0, NETWORK_NONE, NETWORK_PRIVATE };
 
 #define CONF_APP_VOLUME_MAX 8
 #define CONF_APP_DEVICE_MAX 8
 #define CONF_APP_PATH_MAX 128
+#define CONF_APP_PORT_MAX 8
 
 struct conf_words {
     uint32_t cnt;
@@ -86,6 +87,14 @@ struct conf_volume {
     bool read_only;
 };
 
+/* A port of the board that leads to one of the app. */
+struct conf_port {
+    uint16_t host; /* 0: end of the list */
+    uint16_t app;
+    bool udp;
+    uint8_t address[16]; /* of the board, IPv4 mapped into IPv6; all zeros: every one of both */
+};
+
 /* [app]: what the device says about the app, over what its image does. */
 struct conf_app {
     uint32_t stop_timeout_s;
@@ -95,8 +104,9 @@ struct conf_app {
     uint32_t watchdog_s;      /* longest silence between two WATCHDOG=1; 0: none expected */
     bool ready_by_notify;     /* it is not ready until it sends READY=1 */
     enum conf_network network;
-    uint32_t memory_kb;   /* 0: what the agent and the reserve leave */
-    uint32_t cpu_percent; /* of one processor; 0: no limit */
+    struct conf_port ports[CONF_APP_PORT_MAX]; /* none unless the network is private */
+    uint32_t memory_kb;                        /* 0: what the agent and the reserve leave */
+    uint32_t cpu_percent;                      /* of one processor; 0: no limit */
     uint32_t pids;
     uint32_t tmpfs_kb;            /* size of each tmpfs */
     uint64_t caps_add, caps_drop; /* bits of capabilities */

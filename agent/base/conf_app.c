@@ -1,5 +1,6 @@
 #include "base/conf_app.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,12 +51,14 @@ static int either_put(const char *key, const char *first, const char *second, co
 
 static int network_put(struct conf_app *a, char *value, struct err *e)
 {
-    int at = either_put("network", "host", "none", value, e);
+    static const char *const words[] = {"host", "none", "private"};
 
-    if (at < 0)
-        return at;
-    a->network = (enum conf_network)at;
-    return 0;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (!strcmp(words[i], value)) {
+            a->network = (enum conf_network)i;
+            return 0;
+        }
+    return err_set(e, ERR_CONFIG, "network must be host, none or private, got \"%.80s\"", value);
 }
 
 static int ready_put(struct conf_app *a, char *value, struct err *e)
@@ -218,6 +221,73 @@ static int volumes_put(struct conf_app *a, char *value, struct err *e)
     return 0;
 }
 
+static bool port_read(const char *s, uint16_t *out, const char **end)
+{
+    uint32_t number;
+    bool good = number_read(s, &number, end) && number >= 1 && number <= 65535;
+
+    *out = good ? (uint16_t)number : 0;
+    return good;
+}
+
+/* [2001:db8::1] or 192.0.2.1, ended where a port follows. Returns what is behind its colon, or NULL. */
+static char *address_read(struct conf_port *p, char *s)
+{
+    char *end = *s == '[' ? strchr(s, ']') : strchr(s, ':');
+
+    if (!end)
+        return NULL;
+    if (*s == '[') {
+        *end++ = '\0';
+        return *end == ':' && inet_pton(AF_INET6, s + 1, p->address) == 1 ? end + 1 : NULL;
+    }
+    *end = '\0';
+    p->address[10] = p->address[11] = 0xff;
+    return inet_pton(AF_INET, s, p->address + 12) == 1 ? end + 1 : NULL;
+}
+
+/* [ADDRESS:]PORT:PORT[/udp|/tcp], as `docker run -p`. */
+static int port_put(struct conf_port *p, char *item, struct err *e)
+{
+    char whole[80];
+    const char *end = NULL;
+
+    snprintf(whole, sizeof whole, "%s", item);
+    if (*item == '[' || strspn(item, "0123456789") != strcspn(item, ":"))
+        item = address_read(p, item);
+    if (!item || !port_read(item, &p->host, &end) || *end != ':' || !port_read(end + 1, &p->app, &end) ||
+        (*end && strcmp(end, "/udp") && strcmp(end, "/tcp")))
+        return err_set(
+            e, ERR_CONFIG,
+            "ports wants PORT:PORT, ADDRESS:PORT:PORT or [ADDRESS]:PORT:PORT, with /udp if so, the "
+            "board's port first; got \"%s\"",
+            whole);
+    p->udp = !strcmp(end, "/udp");
+    return 0;
+}
+
+static int ports_put(struct conf_app *a, char *value, struct err *e)
+{
+    size_t cnt = 0;
+
+    memset(a->ports, 0, sizeof a->ports);
+    for (char *item; (item = item_next(&value)); cnt++) {
+        if (cnt == CONF_APP_PORT_MAX)
+            return err_set(e, ERR_CONFIG, "ports: more than %d", CONF_APP_PORT_MAX);
+        if (port_put(&a->ports[cnt], item, e))
+            return e->code;
+    }
+    return 0;
+}
+
+int conf_app_check(const struct conf_app *a, struct err *e)
+{
+    if (a->ports[0].host && a->network != NETWORK_PRIVATE)
+        return err_set(e, ERR_CONFIG,
+                       "ports needs network = private; with host the app's own ports are the board's");
+    return 0;
+}
+
 static int devices_put(struct conf_app *a, char *value, struct err *e)
 {
     size_t cnt = 0;
@@ -312,17 +382,10 @@ int conf_app_put(struct conf_app *a, const char *name, char *value, struct err *
         const char *name;
         int (*put)(struct conf_app *a, char *value, struct err *e);
     } keys[] = {
-        {"restart", restart_put},
-        {"network", network_put},
-        {"ready", ready_put},
-        {"memory", memory_put},
-        {"tmpfs", tmpfs_put},
-        {"cpu", cpu_put},
-        {"args", args_put},
-        {"env", env_put},
-        {"volumes", volumes_put},
-        {"devices", devices_put},
-        {"capabilities", capabilities_put},
+        {"restart", restart_put}, {"network", network_put}, {"ports", ports_put},
+        {"ready", ready_put},     {"memory", memory_put},   {"tmpfs", tmpfs_put},
+        {"cpu", cpu_put},         {"args", args_put},       {"env", env_put},
+        {"volumes", volumes_put}, {"devices", devices_put}, {"capabilities", capabilities_put},
     };
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)

@@ -6,5 +6,7 @@
 
 /* Put the value of the key `name`, which is cut up, into its part of *a. An error says what was wanted. */
 int conf_app_put(struct conf_app *a, const char *name, char *value, struct err *e);
+/* Do the values fit together? */
+int conf_app_check(const struct conf_app *a, struct err *e);
 
 #endif

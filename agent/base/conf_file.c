@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/conf_app.h"
 #include "base/conf_key.h"
 #include "base/io.h"
 #include "base/word.h"
@@ -195,6 +196,8 @@ static int conf_check(struct conf *c, const char *path, struct err *e)
                        *c->control.socket ? "[agent] state_dir" : "[control] socket");
     if (snprintf(a->stage_dir, sizeof a->stage_dir, "%s/stage", a->state_dir) >= (int)sizeof a->stage_dir)
         return err_set(e, ERR_CONFIG, "%s: [agent] state_dir is too long", path);
+    if (conf_app_check(&c->app, e))
+        return err_prefix(e, "%s: [app]", path);
     return trust_check(c, path, e);
 }
 

@@ -60,6 +60,8 @@ static int capabilities_keep(struct err *e)
 #define LANDLOCK_BENEATH 1
 #define LANDLOCK_READ_FILE (1u << 2)
 #define LANDLOCK_READ_DIR (1u << 3)
+#define LANDLOCK_BIND_TCP (1u << 0)
+#define LANDLOCK_CONNECT_TCP (1u << 1)
 
 struct landlock_rules {
     uint64_t files, network, scoped;
@@ -122,7 +124,9 @@ static int landlock_enter(enum sandbox kind, struct err *e)
                  : version >= 3 ? 0x7fff
                  : version == 2 ? 0x3fff
                                 : 0x1fff,
-        .network = kind == SANDBOX_DECODE ? 3 : 0,
+        .network = kind == SANDBOX_DECODE    ? LANDLOCK_BIND_TCP | LANDLOCK_CONNECT_TCP
+                   : kind == SANDBOX_FORWARD ? LANDLOCK_BIND_TCP
+                                             : 0,
         .scoped = 3,
     };
     size_t len = version >= 6 ? sizeof rules : version >= 4 ? 2 * sizeof rules.files : sizeof rules.files;
@@ -157,7 +161,7 @@ static int files_forbid(enum sandbox kind, struct err *e)
 
 static int root_enter(enum sandbox kind, struct err *e)
 {
-    if (kind != SANDBOX_DECODE)
+    if (kind == SANDBOX_FETCH || kind == SANDBOX_STAGE)
         return reach_enter(e);
     return chroot(EMPTY_DIR) < 0 || chdir("/") < 0 ? err_errno(e, "sandbox: chroot") : 0;
 }
@@ -172,7 +176,9 @@ int sandbox_enter(enum sandbox kind, uint32_t uid, struct err *e)
         if (rc == 0)
             rc = kind == SANDBOX_STAGE ? capabilities_keep(e) : identity_drop(uid, e);
     }
-    if (rc == 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0))
+    /* the kernel forgets with the change of user that a role ends with its parent */
+    if (rc == 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
+                    setrlimit(RLIMIT_CORE, &none) < 0))
         rc = err_errno(e, "sandbox");
     if (rc == 0 && kind != SANDBOX_STAGE)
         rc = files_forbid(kind, e);

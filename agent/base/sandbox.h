@@ -7,9 +7,10 @@
  *                         a layout that a person named
  *   stage    root, eight  the slot; its own folder; to      pipes and memory, read and write files
  *            capabilities read, keys and the active slot
+ *   forward  worker_uid   empty                             pipes and memory, sockets; in the app's network namespace
  *
- * The roots are those of base/reach.h, filled by the roles. decode and fetch are held by Landlock besides, also where there
- * are no private roots: decode reaches no file, fetch reads /etc and /run.
+ * The roots are those of base/reach.h, filled by the roles. All but stage are held by Landlock besides, also where there are
+ * no private roots: decode and forward reach no file, fetch reads /etc and /run.
  */
 #ifndef SLIPWAY_BASE_SANDBOX_H
 #define SLIPWAY_BASE_SANDBOX_H
@@ -19,9 +20,9 @@
 
 #include "base/err.h"
 
-enum sandbox { SANDBOX_DECODE = 1, SANDBOX_FETCH, SANDBOX_STAGE };
+enum sandbox { SANDBOX_DECODE = 1, SANDBOX_FETCH, SANDBOX_STAGE, SANDBOX_FORWARD };
 
-/* Never gain privileges again, leave no core dump. decode and fetch: write no file, and when root, become user and
+/* Never gain privileges again, leave no core dump. All but stage: write no file, and when root, become user and
  * group `uid` without supplementary groups. */
 int sandbox_enter(enum sandbox kind, uint32_t uid, struct err *e);
 

@@ -2,6 +2,7 @@
  * ends the process with SIGSYS, which agentd then tells. */
 #include <errno.h>
 #include <linux/fs.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "base/filter.h"
@@ -32,6 +33,9 @@
 #endif
 #ifndef __NR_renameat
 #define __NR_renameat ABSENT
+#endif
+#ifndef __NR_epoll_wait
+#define __NR_epoll_wait ABSENT
 #endif
 #ifndef __NR_newfstatat
 #define __NR_newfstatat ABSENT
@@ -154,6 +158,12 @@ static const uint32_t network[] = {
     __NR_nanosleep,
 };
 
+/* Connections and datagrams of ports that are open; of sockets that it makes only the kinds of the network. */
+static const uint32_t forwarding[] = {
+    __NR_connect,    __NR_recv,       __NR_recvfrom,  __NR_recvmsg,    __NR_sendmsg,     __NR_shutdown,
+    __NR_getsockopt, __NR_setsockopt, __NR_epoll_ctl, __NR_epoll_wait, __NR_epoll_pwait, __NR_getppid,
+};
+
 /* What it takes to make nodes of every kind, to compare and to remove them. */
 static const uint32_t writing[] = {
     __NR_pwrite64,     __NR_getdents64,       __NR_mkdir,           __NR_mkdirat,
@@ -193,6 +203,17 @@ static void stage_allow(struct filter *f)
     LIST_ALLOW(f, verbs);
 }
 
+static void forward_allow(struct filter *f)
+{
+    static const uint32_t families[] = {AF_INET, AF_INET6};
+
+    LIST_ALLOW(f, forwarding);
+    filter_op(f, BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 1, 0);
+    filter_answer(f, SECCOMP_RET_KILL_PROCESS);
+    filter_load_argument(f, 0);
+    LIST_ALLOW(f, families);
+}
+
 int sandbox_calls(enum sandbox kind, struct err *e)
 {
     static struct filter f;
@@ -204,6 +225,8 @@ int sandbox_calls(enum sandbox kind, struct err *e)
         LIST_ALLOW(&f, network);
     } else if (kind == SANDBOX_STAGE) {
         stage_allow(&f);
+    } else if (kind == SANDBOX_FORWARD) {
+        forward_allow(&f);
     }
     filter_answer(&f, SECCOMP_RET_KILL_PROCESS);
     /* EINVAL: a kernel without it, which sandbox_describe() says */

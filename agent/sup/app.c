@@ -161,8 +161,11 @@ static int run_prepare(struct app *a, struct err *e)
     uint64_t total_kb;
 
     if (effective_spec(a->image, p, &a->spec, e) || budget_total(&total_kb, e) ||
-        budget_fit(p->memory_kb, total_kb, &a->memory_limit_kb, e))
+        budget_fit(p->memory_kb, p->ports[0].host ? CONFIG_MEM_FORWARD_KB : 0, total_kb, &a->memory_limit_kb,
+                   e) ||
+        publish_open(&a->publish, e))
         return e->code;
+    a->jail.net_fd = a->publish.net_fd;
     if (cgroup_make(&a->cgroup, a->memory_limit_kb, p->cpu_percent, p->pids, e))
         return e->code;
     a->jail.data_kb = a->cgroup.memory ? 0 : a->memory_limit_kb;
@@ -505,6 +508,7 @@ void app_init(struct app *a, struct loop *loop, const struct app_setup *setup)
     cgroup_open(&a->cgroup, setup->state_dir);
     notify_open(&a->notify, loop, setup->run_dir, on_message, a);
     health_init(&a->health, loop, on_verdict, complain, a);
+    publish_init(&a->publish, loop, a->policy.ports, setup->forward_uid);
     jail_probe(&a->jail, a->policy.network);
     a->jail.cgroup = a->cgroup.dir;
     a->jail.conf = &a->policy;
@@ -535,7 +539,7 @@ bool app_reap(struct app *a, pid_t pid, int status)
 {
     if (pid <= 0 || !(WIFEXITED(status) || WIFSIGNALED(status)))
         return false;
-    if (health_reap(&a->health, pid, status))
+    if (health_reap(&a->health, pid, status) || publish_reap(&a->publish, pid))
         return true;
     if (pid != a->pid)
         return false;

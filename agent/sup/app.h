@@ -23,6 +23,7 @@
 #include "sup/jail.h"
 #include "sup/log.h"
 #include "sup/notify.h"
+#include "sup/publish.h"
 
 enum app_state {
     APP_DOWN = 0,
@@ -67,6 +68,7 @@ struct app_setup {
     const char *run_dir;   /* on a tmpfs: its log and its socket */
     void (*notice)(void *ctx, enum app_notice n);
     void *ctx;
+    uint32_t forward_uid; /* that the process which carries its ports runs as */
 };
 
 struct app {
@@ -84,6 +86,7 @@ struct app {
     struct cgroup cgroup;
     struct notify notify;
     struct health health;
+    struct publish publish;
 
     enum app_state state;
     pid_t pid; /* 0: none */

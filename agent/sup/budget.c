@@ -11,17 +11,18 @@
     (CONFIG_MEM_AGENTD_KB + CONFIG_MEM_FETCH_KB + CONFIG_MEM_STAGE_KB + CONFIG_MEM_DECODE_KB +               \
      CONFIG_MEM_BLOCKS_KB)
 
-int budget_fit(uint32_t wanted_kb, uint64_t total_kb, uint32_t *out_kb, struct err *e)
+int budget_fit(uint32_t wanted_kb, uint32_t beside_kb, uint64_t total_kb, uint32_t *out_kb, struct err *e)
 {
     uint64_t app_kb = wanted_kb ? wanted_kb : APP_LEAST_KB;
-    uint64_t sum_kb = app_kb + AGENT_KB + CONFIG_APP_RESERVE_KB;
+    uint32_t agent_kb = AGENT_KB + beside_kb;
+    uint64_t sum_kb = app_kb + agent_kb + CONFIG_APP_RESERVE_KB;
 
     if (sum_kb > total_kb)
         return err_set(e, ERR_LIMIT,
                        "memory: app %llu KB + agent %u KB + reserve %u KB = %llu KB, the board has %llu KB",
-                       (unsigned long long)app_kb, AGENT_KB, CONFIG_APP_RESERVE_KB,
+                       (unsigned long long)app_kb, agent_kb, CONFIG_APP_RESERVE_KB,
                        (unsigned long long)sum_kb, (unsigned long long)total_kb);
-    total_kb -= AGENT_KB + CONFIG_APP_RESERVE_KB;
+    total_kb -= agent_kb + CONFIG_APP_RESERVE_KB;
     *out_kb = wanted_kb ? wanted_kb : total_kb < UINT32_MAX ? (uint32_t)total_kb : UINT32_MAX;
     return 0;
 }

@@ -244,7 +244,7 @@ static int child_prepare(struct program *p, const struct child_plan *plan, int o
     umask(022);
     limits_set(plan->jail);
     oom_volunteer();
-    if (fds_set(out, reason, e) || life_bind(*reason, e) ||
+    if ((!plan->beside && jail_net_join(plan->jail, e)) || fds_set(out, reason, e) || life_bind(*reason, e) ||
         (plan->beside ? jail_join(plan->jail, plan->beside, e)
                       : jail_enter(plan->jail, plan->spec, plan->root, e)) ||
         null_set(plan->beside, e) || cwd_enter(plan->spec, e) || privileges_give_up(plan, &user, keep, e) ||
@@ -298,12 +298,11 @@ static pid_t fork_quietly(int namespaces, sigset_t *before)
     return (pid_t)syscall(SYS_clone, (long)namespaces | SIGCHLD, 0L, 0L, 0L, 0L);
 }
 
-/* A child beside the app is born into its pid namespace; its others it joins by itself. That of cgroups is made in the
- * child, too, once it is in its group. */
+/* A child beside the app is born into its pid namespace; its others it joins by itself. */
 static pid_t child_fork(const struct child_plan *plan, sigset_t *before, struct err *e)
 {
     bool join = plan->beside && (plan->jail->namespaces & CLONE_NEWPID);
-    int namespaces = plan->beside ? 0 : plan->jail->namespaces & ~CLONE_NEWCGROUP;
+    int namespaces = plan->beside ? 0 : jail_clone_flags(plan->jail);
     struct err ignored;
     pid_t pid;
 

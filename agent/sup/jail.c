@@ -68,6 +68,17 @@ void jail_probe(struct jail *j, enum conf_network network)
 
 /* --- namespaces ---------------------------------------------------------------------------------------------------- */
 
+/* That of cgroups is made in the child, once it is in its group. */
+int jail_clone_flags(const struct jail *j)
+{
+    return j->namespaces & ~(CLONE_NEWCGROUP | (j->net_fd > 0 ? CLONE_NEWNET : 0));
+}
+
+int jail_net_join(const struct jail *j, struct err *e)
+{
+    return j->net_fd > 0 && setns(j->net_fd, CLONE_NEWNET) ? err_errno(e, "network namespace") : 0;
+}
+
 /* Its namespace of cgroups is made last, so that the app's group is the root of it. */
 static int cgroup_enter(const struct jail *j, struct err *e)
 {

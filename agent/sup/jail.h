@@ -29,12 +29,17 @@ struct jail {
     const struct conf_app *conf;
     const char *state_dir; /* volumes are folders of state_dir/volumes */
     const char *notify;    /* path of the socket, outside; "": none */
+    int net_fd;            /* the network namespace to join; 0: one of its own, where it has one */
 };
 
 /* Fill namespaces, seccomp and missing with what can be had here and `network` asks for. */
 void jail_probe(struct jail *j, enum conf_network network);
 
-/* In the child, which was cloned with j->namespaces. Leaves it at "/" of its own root. */
+/* Those that the app's child is cloned with. */
+int jail_clone_flags(const struct jail *j);
+/* In the child, while it has the agent's descriptors. */
+int jail_net_join(const struct jail *j, struct err *e);
+/* In the child, which was cloned with jail_clone_flags(). Leaves it at "/" of its own root. */
 int jail_enter(const struct jail *j, const struct app_spec *spec, const char *root, struct err *e);
 /* In a child that is to run beside the app `pid`: join its namespaces but that of pids, which only a parent can
  * choose (jail_pid_join). */

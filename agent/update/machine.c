@@ -381,7 +381,8 @@ static void app_setup(struct machine *m)
     const struct conf *c = m->conf;
     const char *slash = strrchr(c->control.socket, '/');
     const struct app_setup setup = {
-        &c->app, c->update.stable_s, CONFIG_APP_CRASH_BUDGET, c->agent.state_dir, run_dir, on_app, m};
+        &c->app, c->update.stable_s, CONFIG_APP_CRASH_BUDGET, c->agent.state_dir, run_dir, on_app,
+        m,       c->agent.worker_uid};
 
     snprintf(run_dir, sizeof run_dir, "%.*s", slash ? (int)(slash - c->control.socket) : 0,
              c->control.socket);

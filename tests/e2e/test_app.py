@@ -6,13 +6,14 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
 import zlib
 
 import pytest
 
-from board import PATIENCE
+from board import PATIENCE, free_port
 from device import EmulatedDevice, SimDevice, configuration
 from images import Images, SOURCES, make_registry
 
@@ -178,6 +179,52 @@ def test_agent_answers(rogue, mode):
     assert slow < 0.2 * PATIENCE
 
 
+# --- a network of its own ---------------------------------------------------------------------------------------------
+
+def fetched(port, host="127.0.0.1"):
+    """What the app's server says of itself, with curl, as anybody would ask; "" when nobody answers."""
+    return subprocess.run(["curl", "-sS", "-m", "10", f"http://[{host}]:{port}/run" if ":" in host else
+                           f"http://{host}:{port}/run"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          check=False).stdout.decode()
+
+
+@pytest.mark.usefixtures("clean")
+def test_published_port(rogue):
+    """An app on port 80 that is not root is reached from outside, and by nothing else; the port outlives app and forwarder."""
+    port, inside = free_port(), "behaves as it is told"
+    rogue.behave("serve", network="private", ports=f"{port}:80")
+    app = rogue.wait_app("ready")
+    wait_until(lambda: inside in fetched(port), "no answer")
+    assert inside in fetched(port, "::1")
+    assert inside not in fetched(80)
+    assert len(pathlib.Path(f"/proc/{app['pid']}/net/dev").read_text(encoding="ascii").splitlines()) == 3, "more than lo"
+
+    os.kill(app["pid"], signal.SIGKILL)
+    wait_until(lambda: inside in fetched(port), "no answer after a restart")
+    assert rogue.app()["restarts"] == 1
+
+    (forward,) = processes("forward")
+    os.kill(forward, signal.SIGKILL)
+    wait_until(lambda: inside in fetched(port), "no answer after the forwarder's restart")
+    assert rogue.app()["restarts"] == 1
+
+    with socket.create_server(("", free_port())) as taken:
+        rogue.behave("serve", network="private", ports=f"{taken.getsockname()[1]}:80", restart="no")
+        rogue.wait_app("failed")
+        assert f"port {taken.getsockname()[1]} of the board: Address " in rogue.log_tail()
+    rogue.power_cut()
+    wait_until(lambda: not processes("forward"), "the forwarder outlived its agent")
+
+
+@pytest.mark.usefixtures("clean")
+def test_private_without_ports(rogue):
+    """The known-bad of the test above: the same app, and nobody reaches it."""
+    rogue.behave("serve", network="private")
+    rogue.wait_app("ready")
+    time.sleep(0.5)
+    assert fetched(80) == ""
+
+
 # --- bounds, on an emulated board: the kernel has all of cgroup v2 ------------------------------------------------------
 
 TIMED = "for i in $(seq 20); do s=$(date +%s%N); agentctl status >/dev/null; echo $((($(date +%s%N)-s)/1000000)); done"
@@ -292,6 +339,22 @@ def test_deaf_app_and_double_forker(board):
         board.wait(lambda s: s["app"]["state"] == "ready" and s["app"]["pid"] != before, 60, "the next start of it")
         found = board.ssh("".join(f"readlink /proc/{pid}/ns/pid; " for pid in board.marked()), check=False).split()
         assert len(set(found)) == 1
+
+
+def test_published_port_of_a_board(board):
+    """curl from outside, by the address that the board has there."""
+    port = free_port()
+    board.behave("serve", network="private", ports="8080:80")
+    board.wait(lambda s: s["app"]["state"] == "ready", 60, "the app")
+    board.board.qmp("human-monitor-command", **{"command-line": f"hostfwd_add net tcp:127.0.0.1:{port}-:8080"})
+    wait_until(lambda: "behaves as it is told" in fetched(port), "no answer")
+    began = time.monotonic()
+    for _ in range(20):
+        assert "behaves as it is told" in fetched(port)
+    print("published port: %.0f ms a request" % ((time.monotonic() - began) / 20 * 1000))
+    resident = board.ssh("grep VmHWM $(grep -ls 'forwar[d]' /proc/[0-9]*/cmdline | sed s/cmdline/status/)").split()
+    print("forward: " + " ".join(resident))
+    assert int(resident[1]) <= 768
 
 
 def test_nothing_is_left(board):

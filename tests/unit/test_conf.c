@@ -187,6 +187,25 @@ static void what_the_app_gets(void **state)
     assert_int_equal(a->cpu_percent, 50);
 }
 
+static void which_ports_are_published(void **state)
+{
+    static const uint8_t one[16] = {[15] = 1}, four[16] = {[10] = 0xff, 0xff, 192, 0, 2, 7}, any[16];
+    const struct conf_port *p = conf.app.ports;
+
+    (void)state;
+    assert_loads("[app]\nnetwork = private\n"
+                 "ports = 8080:80, 5353:53/udp, [::1]:65535:1/tcp, 192.0.2.7:1:65535\n");
+    assert_int_equal(conf.app.network, NETWORK_PRIVATE);
+    assert_true(p[0].host == 8080 && p[0].app == 80 && !p[0].udp);
+    assert_memory_equal(p[0].address, any, sizeof any);
+    assert_true(p[1].host == 5353 && p[1].app == 53 && p[1].udp);
+    assert_true(p[2].host == 65535 && p[2].app == 1 && !p[2].udp);
+    assert_memory_equal(p[2].address, one, sizeof one);
+    assert_true(p[3].host == 1 && p[3].app == 65535);
+    assert_memory_equal(p[3].address, four, sizeof four);
+    assert_int_equal(p[4].host, 0);
+}
+
 static void image_without_tag_is_latest(void **state)
 {
     (void)state;
@@ -316,6 +335,15 @@ static void wrong_values_are_refused(void **state)
         "[app]\nrestart = on-failure:0\n",
         "[app]\nrestart = on-failure:x\n",
         "[app]\nnetwork = bridge\n",
+        "[app]\nports = 80\n",
+        "[app]\nports = 0:80\n",
+        "[app]\nports = 80:65536\n",
+        "[app]\nports = 80:80/sctp\n",
+        "[app]\nports = 1.2.3:80:80\n",
+        "[app]\nports = ::1:80:80\n",
+        "[app]\nports = [::1]80:80\n",
+        "[app]\nports = [::1:80:80\n",
+        "[app]\nports = 1:1, 2:2, 3:3, 4:4, 5:5, 6:6, 7:7, 8:8, 9:9\n",
         "[app]\nmemory = 64\n",
         "[app]\nmemory = 64MB\n",
         "[app]\nmemory = 1K\n",
@@ -363,6 +391,9 @@ static void wrong_values_are_refused(void **state)
     assert_refused("[app]\nrestart = never\n",
                    "agent.conf:2: restart must be no, on-failure, on-failure:1 to on-failure:1000, always or "
                    "unless-stopped, got \"never\"");
+    assert_refused("[app]\nports = 80:80\n",
+                   "agent.conf: [app]: ports needs network = private; with host the app's own ports are the "
+                   "board's");
     assert_refused("[update]\nstable = 1d\n",
                    "agent.conf:2: stable must be 1 to 86400 seconds, as in 90, 90s, 5m, 2h, got \"1d\"");
 }
@@ -421,12 +452,13 @@ static int remove_dir(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_file_gives_defaults), cmocka_unit_test(every_key_is_read),
-        cmocka_unit_test(what_the_app_gets),         cmocka_unit_test(image_without_tag_is_latest),
-        cmocka_unit_test(wrong_images_are_refused),  cmocka_unit_test(long_values_are_refused),
-        cmocka_unit_test(unknown_names_get_a_hint),  cmocka_unit_test(broken_lines_are_refused),
-        cmocka_unit_test(wrong_values_are_refused),  cmocka_unit_test(halves_are_refused),
-        cmocka_unit_test(size_is_bounded),           cmocka_unit_test(trust_is_not_left_out),
+        cmocka_unit_test(empty_file_gives_defaults),   cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(what_the_app_gets),           cmocka_unit_test(which_ports_are_published),
+        cmocka_unit_test(image_without_tag_is_latest), cmocka_unit_test(wrong_images_are_refused),
+        cmocka_unit_test(long_values_are_refused),     cmocka_unit_test(unknown_names_get_a_hint),
+        cmocka_unit_test(broken_lines_are_refused),    cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(halves_are_refused),          cmocka_unit_test(size_is_bounded),
+        cmocka_unit_test(trust_is_not_left_out),
     };
 
     return cmocka_run_group_tests_name("conf", tests, make_dir, remove_dir);
