@@ -30,9 +30,8 @@ static bool is_of_channel(const char *list, const char *channel)
 static int place_find(const char *salt, const char *device_id, uint32_t *place, struct err *e)
 {
     uint8_t mac[DIGEST_LEN];
-    int rc =
-        mbedtls_md_hmac(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), (const uint8_t *)salt, strlen(salt),
-                        (const uint8_t *)device_id, strlen(device_id), mac);
+    int rc = mbedtls_md_hmac(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), (const uint8_t *)salt,
+                             strlen(salt), (const uint8_t *)device_id, strlen(device_id), mac);
 
     if (rc != 0)
         return err_set(e, ERR_LIMIT, "rollout: HMAC failed: -0x%x", (unsigned)-rc);
@@ -75,8 +74,8 @@ int rollout_turn(const struct rollout *r, const char *version, const char *devic
     when = (time_t)turn_s;
     if (gmtime_r(&when, &tm) == NULL || strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &tm) == 0)
         snprintf(text, sizeof text, "second %" PRId64, turn_s);
-    err_set(e, ERR_HELD, "rollout: this device's place is %u.%02u %%, its turn is at %s UTC", hundredths / 100,
-            hundredths % 100, text);
+    err_set(e, ERR_HELD, "rollout: this device's place is %u.%02u %%, its turn is at %s UTC",
+            hundredths / 100, hundredths % 100, text);
     e->after_s = turn_s - now_s < ROLLOUT_NEVER ? (uint32_t)(turn_s - now_s) : ROLLOUT_NEVER - 1;
     return e->code;
 }
