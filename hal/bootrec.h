@@ -20,8 +20,10 @@ static inline enum slot_id slot_other(enum slot_id s)
 }
 
 struct bootrec {
-    enum slot_id first;     /* tried first; the other one is second */
-    uint8_t left[SLOT_CNT]; /* starts left before the boot loader passes the slot over; 0..9 */
+    enum slot_id first; /* tried first; the other one is second */
+    uint8_t left
+        [SLOT_CNT]; /* starts left before the boot loader passes the slot over; 0..9. Some boot loaders have
+                               one count: of the slot that is not first they know whether it has any */
 };
 
 struct bootrec_caps {

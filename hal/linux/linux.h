@@ -8,8 +8,10 @@
 
 extern const struct tree_ops tree_linux;
 extern const struct disk_ops disk_linux;
-extern const struct bootrec_ops bootrec_uboot;  /* arg: const struct uboot_env_place * (uboot_env.h) */
-extern const struct bootrec_ops bootrec_fw_env; /* arg: path of a fw_env.config, read at each call */
+extern const struct bootrec_ops bootrec_uboot; /* arg: const struct uboot_env_place * (uboot_env.h) */
+extern const struct bootrec_ops
+    bootrec_fw_env; /* arg: path of a fw_env.config, read at each call; the variables that
+                                                   the build was configured for (uboot_vars.h) */
 extern const struct watchdog_ops watchdog_linux;
 extern const struct reset_ops reset_linux;
 extern const struct clock_ops clock_linux;

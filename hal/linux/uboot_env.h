@@ -21,11 +21,14 @@
 /* What fw_printenv and fw_setenv lock. */
 #define UBOOT_ENV_LOCK "/var/lock/fw_printenv.lock"
 
+struct uboot_vars;
+
 struct uboot_env_place {
     const char *device[2]; /* block device or file; may be the same one twice */
     uint64_t offset[2];
-    uint32_t size;    /* of one copy, bytes; at most CONFIG_UBOOT_ENV_MAX */
-    const char *lock; /* lock file, UBOOT_ENV_LOCK on real boards */
+    uint32_t size;                 /* of one copy, bytes; at most CONFIG_UBOOT_ENV_MAX */
+    const char *lock;              /* lock file, UBOOT_ENV_LOCK on real boards */
+    const struct uboot_vars *vars; /* whose variables the script goes by */
 };
 
 struct uboot_env {

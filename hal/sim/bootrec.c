@@ -8,7 +8,7 @@
 
 #include "base/io.h"
 #include "hal/linux/linux.h"
-#include "hal/linux/uboot_env.h"
+#include "hal/linux/uboot_vars.h"
 #include "hal/sim/fault.h"
 #include "hal/sim/sim.h"
 
@@ -28,7 +28,8 @@ static int sim_env_find(struct sim_env *s, struct err *e)
 
     if (rc == 0)
         rc = sim_path("bootenv.lock", s->lock, sizeof(s->lock), e);
-    s->place = (struct uboot_env_place){{s->file, s->file}, {0, COPY_GAP}, COPY_SIZE, s->lock};
+    s->place =
+        (struct uboot_env_place){{s->file, s->file}, {0, COPY_GAP}, COPY_SIZE, s->lock, &uboot_vars_rauc};
     return rc;
 }
 

@@ -5,13 +5,18 @@
 
 #include "base/log.h"
 #include "hal/linux/linux.h"
-#include "hal/linux/uboot_env.h"
+#include "hal/linux/uboot_vars.h"
 #include "kernel.h"
 #include "update/record.h"
 #include "world.h"
 
 /* The board: the drivers of hal/linux, and what is wrong with them in the known-bad builds. */
-static const struct uboot_env_place env_place = {
+static const struct uboot_vars vars[] = {
+    [UBOOT_RAUC] = {UBOOT_RAUC, "", {"", ""}},
+    [UBOOT_MENDER] = {UBOOT_MENDER, "mender_boot_part", {CUTS_PART_A, CUTS_PART_B}},
+    [UBOOT_SWUPDATE] = {UBOOT_SWUPDATE, "bootpart", {CUTS_PART_A, CUTS_PART_B}},
+};
+static struct uboot_env_place env_place = {
     .device = {"/dev/env", "/dev/env"},
     .offset = {0, ENV_GAP},
     .size = ENV_SIZE,
@@ -81,10 +86,24 @@ static int bad_driver(const void *arg, const struct bootrec *r, struct err *e)
     return rc < 0 ? rc : uboot_env_write(arg, &env, e);
 }
 
+/* A slot on trial that is never passed over. */
+static int bad_uncounted(const void *arg, const struct bootrec *r, struct err *e)
+{
+    struct uboot_env env;
+    int rc = uboot_env_read(arg, &env, e);
+
+    if (rc == 0)
+        rc = uboot_vars_set(env_place.vars, &env, r, e);
+    if (rc == 0)
+        rc = uboot_env_set(&env, "upgrade_available", "0", e);
+    return rc < 0 ? rc : uboot_env_write(arg, &env, e);
+}
+
 static int bad_store(const void *arg, const struct bootrec *r, struct err *e)
 {
     int rc = world.bad == BAD_TWO_WRITES                                 ? bad_two_writes(arg, r, e)
              : world.bad == BAD_SAME_COPY || world.bad == BAD_NAMES_BOTH ? bad_driver(arg, r, e)
+             : world.bad == BAD_NO_COUNT                                 ? bad_uncounted(arg, r, e)
                                                                          : bootrec_uboot.store(arg, r, e);
 
     for (int i = 0; rc == 0 && i < held_cnt; i++)
@@ -146,4 +165,5 @@ void board_init(void)
     kernel.no_data_sync = world.bad == BAD_NO_DATA_SYNC;
     kernel.no_dir_sync = world.bad == BAD_NO_DIR_SYNC;
     held_cnt = 0;
+    env_place.vars = &vars[world.step ? world.step->words : UBOOT_RAUC];
 }

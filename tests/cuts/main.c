@@ -36,6 +36,37 @@ static const struct scenario {
     {"scrub", {{.tag = V_GOOD}, {.tag = V_BETTER}, {.tag = V_BETTER, .rots = true}}},
     {"rollback",
      {{.tag = V_GOOD}, {.tag = V_BETTER, .roll_back = true, .ends_with = V_GOOD, .event = "rollback"}}},
+    /* what depends on the boot loader's words */
+    {"mender",
+     {{.tag = V_GOOD, .words = UBOOT_MENDER},
+      {.tag = V_BETTER, .words = UBOOT_MENDER},
+      {.tag = V_BETTER, .words = UBOOT_MENDER, .rots = true}}},
+    {"mender-crash",
+     {{.tag = V_GOOD, .words = UBOOT_MENDER},
+      {.tag = V_CRASHES, .words = UBOOT_MENDER, .ends_with = V_GOOD, .event = "trial"}}},
+    {"mender-panic",
+     {{.tag = V_GOOD, .words = UBOOT_MENDER},
+      {.tag = V_PANICS, .words = UBOOT_MENDER, .ends_with = V_GOOD, .event = "trial"}}},
+    {"mender-rollback",
+     {{.tag = V_GOOD, .words = UBOOT_MENDER},
+      {.tag = V_BETTER, .words = UBOOT_MENDER, .roll_back = true, .ends_with = V_GOOD, .event = "rollback"}}},
+    {"swupdate",
+     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
+      {.tag = V_BETTER, .words = UBOOT_SWUPDATE},
+      {.tag = V_BETTER, .words = UBOOT_SWUPDATE, .rots = true}}},
+    {"swupdate-crash",
+     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
+      {.tag = V_CRASHES, .words = UBOOT_SWUPDATE, .ends_with = V_GOOD, .event = "trial"}}},
+    {"swupdate-panic",
+     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
+      {.tag = V_PANICS, .words = UBOOT_SWUPDATE, .ends_with = V_GOOD, .event = "trial"}}},
+    {"swupdate-rollback",
+     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
+      {.tag = V_BETTER,
+       .words = UBOOT_SWUPDATE,
+       .roll_back = true,
+       .ends_with = V_GOOD,
+       .event = "rollback"}}},
 };
 #define SCENARIO_CNT (sizeof scenarios / sizeof scenarios[0])
 
@@ -50,6 +81,7 @@ static const char *const bad_names[BAD_CNT] = {
     [BAD_NO_DIR_SYNC] = "the folder of new records is not synced",
     [BAD_MARK_FIRST] = "a scrub writes to a slot that is in order",
     [BAD_NAMES_BOTH] = "a slot that is written to stays in order",
+    [BAD_NO_COUNT] = "armed, and U-Boot is not told to count",
 };
 
 static struct medium_image factory[2]; /* of tree slots, of disk slots */
@@ -164,6 +196,12 @@ static bool good_run(int jobs, struct tally *sum)
     return all;
 }
 
+/* What is wrong with a build may be seen with some words only. */
+static bool bad_shows(enum bad bad, const struct step *step)
+{
+    return bad != BAD_NO_COUNT || (step->words != UBOOT_RAUC && step->tag == V_PANICS);
+}
+
 /* A proof that can't fail proves nothing: each build that is wrong in one way must fail somewhere. */
 static int bad_run(enum bad bad)
 {
@@ -174,7 +212,8 @@ static int bad_run(enum bad bad)
     explore.stop_at_first = true;
     explore.second_rate = 0;
     for (int task = 0; explore.tally.failed == 0 && task_find(task, &s, &step); task++)
-        task_run(s, step, bad);
+        if (bad_shows(bad, &s->steps[step]))
+            task_run(s, step, bad);
     if (explore.tally.failed == 0) {
         printf("NOT CAUGHT: %s\n", bad_names[bad]);
         return 1;

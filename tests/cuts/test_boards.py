@@ -11,7 +11,6 @@ from replay import replay  # noqa: E402
 from soak import soak  # noqa: E402
 
 BOARD = "qemu-armv7"
-SPAN_S = 12
 
 
 @pytest.fixture(scope="module", name="follower")
@@ -24,7 +23,7 @@ def fixture_follower(tmp_path_factory):
 def test_ten_cuts(follower):
     seed = int(time.time())
     print(f"tests/cuts/soak.py --cuts 10 --seed {seed}")
-    assert soak(follower, 10, SPAN_S, seed).total() == 10
+    assert soak(follower, 10, seed).total() == 10
     follower.switch_off()
 
 

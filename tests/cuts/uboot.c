@@ -1,5 +1,7 @@
-/* A second opinion on the environment: U-Boot's rules (env/common.c, env_check_redund; env/mmc.c, env_save) and the
- * script boards/common/boot.cmd, written without a look at the agent's driver. */
+/* A second opinion on the environment: U-Boot's rules (env/common.c, env_check_redund; env/mmc.c, env_save) and what goes
+ * by its variables, written without a look at the agent's driver: the script boards/common/boot.cmd; or U-Boot's own count
+ * (common/autoboot.c, drivers/bootcount/bootcount_env.c) with the altbootcmd that Mender's integration has, or one that
+ * does what SWUpdate's "best practice" asks of it. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,6 +149,75 @@ static int candidate_take(void)
     return -1;
 }
 
+/* boards/common/boot.cmd up to the kernel. -1: a reset. */
+static int script_start(void)
+{
+    int slot;
+
+    default_set("BOOT_ORDER", "A B");
+    default_set("BOOT_A_LEFT", "3");
+    default_set("BOOT_B_LEFT", "3");
+    slot = candidate_take();
+    if (slot < 0) {
+        env_set("BOOT_A_LEFT", "3");
+        env_set("BOOT_B_LEFT", "3");
+    }
+    env_save();
+    return slot >= 0 && version_slot_has_kernel((enum slot_id)slot) ? slot : -1;
+}
+
+static bool is_mender(void)
+{
+    return world.step->words == UBOOT_MENDER;
+}
+
+static const char *part_name(void)
+{
+    return is_mender() ? "mender_boot_part" : "bootpart";
+}
+
+static void altbootcmd(void)
+{
+    const char *other = strcmp(env_get(part_name()), CUTS_PART_A) == 0 ? CUTS_PART_B : CUTS_PART_A;
+
+    env_set(part_name(), other);
+    if (is_mender()) {
+        env_set("mender_boot_part_hex", other);
+        env_set("upgrade_available", "0");
+    } else {
+        env_set("ustate", "3");
+        env_set("bootcount", "0");
+        env_set("upgrade_available", "");
+    }
+    env_save();
+}
+
+/* bootcount_inc(), bootcount_error(), bootcmd. In memory bootcount is 1 also when nothing is counted. -1: a reset. */
+static int counted_start(void)
+{
+    long limit = strtol(env_get("bootlimit"), NULL, 10);
+    bool counts = strtol(env_get("upgrade_available"), NULL, 10) != 0;
+    long count = 1 + (counts ? strtol(env_get("bootcount"), NULL, 10) : 0);
+    char number[24];
+    int slot;
+
+    snprintf(number, sizeof number, "%ld", count);
+    env_set("bootcount", number);
+    if (counts)
+        env_save();
+    if (limit > 0 && count > limit)
+        altbootcmd();
+    if (is_mender() && strcmp(env_get("mender_boot_part_hex"), env_get("mender_boot_part")) != 0)
+        world_fail("mender_boot_part is %s, and mender_boot_part_hex %s", env_get("mender_boot_part"),
+                   env_get("mender_boot_part_hex"));
+    slot = strcmp(env_get(part_name()), CUTS_PART_B) == 0 ? SLOT_B : SLOT_A;
+    if (version_slot_has_kernel((enum slot_id)slot))
+        return slot;
+    if (strtol(env_get("upgrade_available"), NULL, 10) == 0)
+        world_fail("U-Boot stops at its prompt: no kernel in slot %c, and nothing is counted", 'A' + slot);
+    return -1;
+}
+
 enum slot_id uboot_start(void)
 {
     for (;;) {
@@ -157,16 +228,8 @@ enum slot_id uboot_start(void)
         env_load();
         if (env.active < 0)
             world_fail("U-Boot finds no good copy of its environment");
-        default_set("BOOT_ORDER", "A B");
-        default_set("BOOT_A_LEFT", "3");
-        default_set("BOOT_B_LEFT", "3");
-        slot = candidate_take();
-        if (slot < 0) {
-            env_set("BOOT_A_LEFT", "3");
-            env_set("BOOT_B_LEFT", "3");
-        }
-        env_save();
-        if (slot >= 0 && version_slot_has_kernel((enum slot_id)slot))
+        slot = world.step->words == UBOOT_RAUC ? script_start() : counted_start();
+        if (slot >= 0)
             return (enum slot_id)slot;
     }
 }
@@ -187,28 +250,52 @@ void uboot_factory(void)
         value[sizeof value - 1] = '\0';
         env_set(name, value);
     }
+    /* for those who have these words; the others don't look */
+    env_set("mender_boot_part", CUTS_PART_A);
+    env_set("mender_boot_part_hex", CUTS_PART_A);
+    env_set("bootpart", CUTS_PART_A);
+    env_set("bootlimit", "1");
     env_save();
     env_save();
 }
 
-void uboot_expect(enum slot_id first, unsigned tries, bool other_may_start)
+static void script_expect(enum slot_id first, unsigned tries, bool other_may_start)
 {
     char own[2] = {first == SLOT_A ? 'A' : 'B', '\0'};
-    const char *order, *other;
-    bool other_named;
+    const char *order = *env_get("BOOT_ORDER") != '\0' ? env_get("BOOT_ORDER") : "A B";
+    const char *other = env_get(first == SLOT_A ? "BOOT_B_LEFT" : "BOOT_A_LEFT");
+    bool other_named = strchr(order, first == SLOT_A ? 'B' : 'A') != NULL;
 
+    if (order[0] != own[0])
+        world_fail("at the end BOOT_ORDER is %s, but slot %s runs", order, own);
+    if ((unsigned)strtol(env_get(first == SLOT_A ? "BOOT_A_LEFT" : "BOOT_B_LEFT"), NULL, 10) != tries)
+        world_fail("at the end slot %s has not all its tries", own);
+    if (!other_may_start && other_named && strcmp(other, "0") != 0)
+        world_fail("at the end the other slot may start, and holds no whole version");
+}
+
+static void counted_expect(enum slot_id first, unsigned tries, bool other_may_start)
+{
+    bool counts = strtol(env_get("upgrade_available"), NULL, 10) != 0;
+
+    if (strcmp(env_get(part_name()), first == SLOT_A ? CUTS_PART_A : CUTS_PART_B) != 0)
+        world_fail("at the end %s is %s, but slot %c runs", part_name(), env_get(part_name()),
+                   'A' + (int)first);
+    if (counts && (*env_get("bootcount") != '0' || (unsigned)strtol(env_get("bootlimit"), NULL, 10) != tries))
+        world_fail("at the end slot %c has not all its tries", 'A' + (int)first);
+    if (!other_may_start && counts)
+        world_fail("at the end the other slot may start, and holds no whole version");
+}
+
+void uboot_expect(enum slot_id first, unsigned tries, bool other_may_start)
+{
     env_load();
     if (env.active < 0)
         world_fail("at the end the environment has no good copy");
     if (strcmp(env_get("board"), "cuts") != 0 || *env_get("c15_setup") != 'p')
         world_fail("a variable of the board is lost");
-    order = *env_get("BOOT_ORDER") != '\0' ? env_get("BOOT_ORDER") : "A B";
-    if (order[0] != own[0])
-        world_fail("at the end BOOT_ORDER is %s, but slot %s runs", order, own);
-    if ((unsigned)strtol(env_get(first == SLOT_A ? "BOOT_A_LEFT" : "BOOT_B_LEFT"), NULL, 10) != tries)
-        world_fail("at the end slot %s has not all its tries", own);
-    other = env_get(first == SLOT_A ? "BOOT_B_LEFT" : "BOOT_A_LEFT");
-    other_named = strchr(order, first == SLOT_A ? 'B' : 'A') != NULL;
-    if (!other_may_start && other_named && strcmp(other, "0") != 0)
-        world_fail("at the end the other slot may start, and holds no whole version");
+    if (world.step->words == UBOOT_RAUC)
+        script_expect(first, tries, other_may_start);
+    else
+        counted_expect(first, tries, other_may_start);
 }

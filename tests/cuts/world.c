@@ -382,7 +382,11 @@ static void power_on(void)
         world_fail("slot %c is started, and holds no whole version", 'A' + (int)world.booted);
     if (v == V_PANICS)
         longjmp(own.out, WORLD_RESTARTS);
-    snprintf(kernel.cmdline, sizeof kernel.cmdline, "quiet slipway.slot=%c\n", 'A' + (int)world.booted);
+    if (world.step->words == UBOOT_RAUC)
+        snprintf(kernel.cmdline, sizeof kernel.cmdline, "quiet slipway.slot=%c\n", 'A' + (int)world.booted);
+    else
+        snprintf(kernel.cmdline, sizeof kernel.cmdline, "quiet root=/dev/mmcblk0p%s rootwait\n",
+                 world.booted == SLOT_A ? CUTS_PART_A : CUTS_PART_B);
     kernel.guarded[0] = world.booted == SLOT_A ? FS_SLOT_A : FS_SLOT_B;
     kernel.guarded[1] = world.booted == SLOT_A ? DEV_SLOT_A : DEV_SLOT_B;
     log_info("--- power on: slot %c, v%d", 'A' + (int)world.booted, (int)v);

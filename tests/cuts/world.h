@@ -8,6 +8,7 @@
 #define SLIPWAY_TESTS_CUTS_WORLD_H
 
 #include "hal/bootrec.h"
+#include "hal/linux/uboot_vars.h"
 #include "hal/sim/medium.h"
 
 /* Versions of the image. */
@@ -25,6 +26,7 @@ enum version {
 /* One thing that happens to a device, and what must have come of it in the end. */
 struct step {
     enum version tag;        /* what the registry's tag names */
+    enum uboot_words words;  /* what the boot loader goes by */
     bool disk;               /* slots are raw partitions */
     bool roll_back, by_hand; /* `agentctl rollback` once idle; `agentctl confirm` during the trial */
     bool net_fails;          /* the first download after each start breaks off */
@@ -46,6 +48,7 @@ enum bad {
     BAD_NO_DIR_SYNC,  /* the folder of new records is not synced */
     BAD_MARK_FIRST,   /* a scrub writes to a slot that may be started */
     BAD_NAMES_BOTH,   /* a slot that is written to stays in the boot loader's order */
+    BAD_NO_COUNT,     /* armed, and U-Boot is not told to count */
     BAD_CNT
 };
 
@@ -72,13 +75,15 @@ enum world_end world_storm(const struct medium_image *from, const struct step *s
 void board_init(void);
 bool world_is_installing(void);
 
-/* uboot.c: boards/common/boot.cmd up to the kernel's start. Counts boots. */
+/* uboot.c: the boot loader up to the kernel's start. Counts boots. */
 enum slot_id uboot_start(void);
 /* The environment as the factory writes it, with variables that are not ours. */
 void uboot_factory(void);
 void uboot_expect(enum slot_id first, unsigned tries, bool other_may_start);
 
 #define WORLD_STATE_DIR "/data/slipway"
+#define CUTS_PART_A "2" /* the slots' partitions, in the words of others */
+#define CUTS_PART_B "3"
 #define ENV_SIZE 0x800u
 #define ENV_GAP 0x1000u
 

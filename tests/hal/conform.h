@@ -16,7 +16,8 @@ const char *conform_identity(const struct identity_ops *ops);
 /* `place` holds `text` and is nobody else's; `open` holds something and is not. */
 const char *conform_secret(const struct secret_ops *ops, const char *place, const char *text,
                            const char *open);
-/* Needs a record that loads; leaves another one behind. */
+/* Needs a record that loads; leaves another one behind. Of the slot that is not first only whether it has tries counts, and
+ * one slot always has some (hal/bootrec.h). */
 const char *conform_bootrec(const struct bootrec_ops *ops, const void *arg);
 
 #endif

@@ -14,6 +14,8 @@
 
 #include "base/io.h"
 #include "hal/conform.h"
+#include "hal/linux/linux.h"
+#include "hal/linux/uboot_vars.h"
 #include "hal/sim/fault.h"
 #include "hal/sim/sim.h"
 
@@ -27,17 +29,21 @@ const char *conform_bootrec(const struct bootrec_ops *ops, const void *arg)
 
     for (unsigned i = 0; i < 2 * 10 * 10; i++) {
         r = (struct bootrec){i % 2 ? SLOT_B : SLOT_A, {(uint8_t)(i / 2 % 10), (uint8_t)(i / 20)}};
+        if (r.left[SLOT_A] == 0 && r.left[SLOT_B] == 0)
+            continue;
         if (ops->store(arg, &r, &e) != 0)
             return "store fails";
         if (ops->load(arg, &back, &health, &e) != 0)
             return "load fails after store";
         if (back.first != r.first)
             return "the order is not what was stored";
-        if (back.left[SLOT_A] != r.left[SLOT_A] || back.left[SLOT_B] != r.left[SLOT_B])
+        if (back.left[r.first] != r.left[r.first])
             return "the tries are not what was stored";
+        if ((back.left[slot_other(r.first)] > 0) != (r.left[slot_other(r.first)] > 0))
+            return "that the other slot may start is not as it was stored";
         if (health.copies_good > ops->caps.copies)
             return "more good copies than there are";
-        if (i > 1 && health.copies_good != ops->caps.copies)
+        if (i > 3 && health.copies_good != ops->caps.copies)
             return "store leaves a copy bad";
     }
     r.left[SLOT_B] = 10;
@@ -67,6 +73,64 @@ static void test_sim_conforms(void **state)
     (void)state;
     if (wrong != NULL)
         fail_msg("bootrec_sim: %s", wrong);
+}
+
+/* The real driver on the simulated device's file, with each project's words. */
+static const struct uboot_vars words[] = {
+    {UBOOT_RAUC, "", {"", ""}},
+    {UBOOT_MENDER, "mender_boot_part", {"2", "3"}},
+    {UBOOT_SWUPDATE, "bootpart", {"a", "b"}},
+};
+static char env_file[64], env_lock[64];
+static struct uboot_env_place env_place = {
+    .device = {env_file, env_file}, .offset = {0, 0x10000}, .size = 0x4000, .lock = env_lock};
+
+static void test_words_conform(void **state)
+{
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        const char *wrong;
+
+        setup(state);
+        env_place.vars = &words[i];
+        wrong = conform_bootrec(&bootrec_uboot, &env_place);
+        if (wrong != NULL)
+            fail_msg("words %zu: %s", i, wrong);
+    }
+}
+
+/* As the driver does it, and then one variable has another value: U-Boot would not fall back, or would at once. */
+static const char *spoilt_name, *spoilt_value;
+
+static int bad_store_spoilt(const void *arg, const struct bootrec *r, struct err *e)
+{
+    const struct uboot_env_place *p = arg;
+    struct uboot_env env;
+    int rc = uboot_env_read(p, &env, e);
+
+    if (rc == 0)
+        rc = uboot_vars_set(p->vars, &env, r, e);
+    if (rc == 0)
+        rc = uboot_env_set(&env, spoilt_name, spoilt_value, e);
+    return rc < 0 ? rc : uboot_env_write(p, &env, e);
+}
+
+static void test_broken_words(void **state)
+{
+    static const char *const spoilt[][2] = {
+        {"upgrade_available", "0"}, {"upgrade_available", "1"}, {"bootcount", "0"},
+        {"bootlimit", "9"},         {"mender_boot_part", "2"},  {"slipway_first", "A"},
+    };
+    struct bootrec_ops bad = bootrec_uboot;
+
+    bad.store = bad_store_spoilt;
+    env_place.vars = &words[UBOOT_MENDER];
+    for (size_t i = 0; i < sizeof(spoilt) / sizeof(spoilt[0]); i++) {
+        setup(state);
+        spoilt_name = spoilt[i][0];
+        spoilt_value = spoilt[i][1];
+        if (conform_bootrec(&bad, &env_place) == NULL)
+            fail_msg("%s always %s passes", spoilt_name, spoilt_value);
+    }
 }
 
 static int bad_store_swapped(const void *arg, const struct bootrec *r, struct err *e)
@@ -331,9 +395,9 @@ static void test_restart(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        T(test_sim_conforms), T(test_broken),           T(test_new_device),
-        T(test_boots_once),   T(test_trial_falls_back), T(test_all_used_up),
-        T(test_damage),       T(test_every_cut),        T(test_restart),
+        T(test_sim_conforms), T(test_words_conform), T(test_broken_words),     T(test_broken),
+        T(test_new_device),   T(test_boots_once),    T(test_trial_falls_back), T(test_all_used_up),
+        T(test_damage),       T(test_every_cut),     T(test_restart),
     };
     static const char *const files[] = {"bootenv", "bootenv.lock", "booted"};
     int failed;
@@ -342,6 +406,8 @@ int main(int argc, char **argv)
         return again();
     if (mkdtemp(dir) == NULL || setenv("SLIPWAY_SIM_DIR", dir, 1) < 0)
         return 1;
+    snprintf(env_file, sizeof(env_file), "%s/bootenv", dir);
+    snprintf(env_lock, sizeof(env_lock), "%s/bootenv.lock", dir);
     failed = cmocka_run_group_tests_name("bootrec", tests, NULL, NULL);
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         char path[128];

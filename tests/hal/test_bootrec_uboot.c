@@ -19,7 +19,7 @@
 
 #include "base/io.h"
 #include "hal/linux/linux.h"
-#include "hal/linux/uboot_env.h"
+#include "hal/linux/uboot_vars.h"
 
 #define SIZE 0x4000
 #define GAP 0x10000
@@ -27,7 +27,8 @@
 
 static char dir[] = "/dev/shm/test_uboot.XXXXXX"; /* a thousand syncs are not for a disk */
 static char card[64], config[64];
-static struct uboot_env_place place = {.offset = {START, START + GAP}, .size = SIZE, .lock = UBOOT_ENV_LOCK};
+static struct uboot_env_place place = {
+    .offset = {START, START + GAP}, .size = SIZE, .lock = UBOOT_ENV_LOCK, .vars = &uboot_vars_rauc};
 static uint8_t image[SIZE];
 static struct err e;
 
