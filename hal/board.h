@@ -9,6 +9,7 @@
 #include "hal/clock.h"
 #include "hal/disk.h"
 #include "hal/identity.h"
+#include "hal/pressure.h"
 #include "hal/reset.h"
 #include "hal/secret.h"
 #include "hal/serial.h"
@@ -38,6 +39,7 @@ struct board {
     const struct secret_ops *secret;
     const struct serial_ops *serial;
     const struct wear_ops *wear;
+    const struct pressure_ops *pressure;
     const struct store_ops *store;
 };
 

@@ -33,6 +33,7 @@ const struct conf_key conf_keys[] = {
     {"update", "rate_limit", NULL, KIND_SIZE, AT(update.rate_kib_s), 16, 1u << 30},
     {"update", "daily_budget", NULL, KIND_SIZE, AT(update.budget_kib), 64, 1u << 30},
     {"update", "download_window", NULL, KIND_WINDOWS, AT(update.windows), 0, 0},
+    {"update", "max_pressure", "20", KIND_NUMBER, AT(update.max_pressure), 1, 100},
     {"trust", "policy", "required", KIND_POLICY, AT(trust.required), 0, 0},
     {"trust", "keys", NULL, KIND_KEYS, AT(trust.keys), 0, 0},
     {"trust", "threshold", "1", KIND_NUMBER, AT(trust.threshold), 1, CONF_KEY_MAX},

@@ -45,6 +45,7 @@ struct conf_update {
     bool full_verification;   /* true: every layer is fetched whole and its diff_id checked */
     uint32_t rate_kib_s;      /* of what is downloaded; 0: as fast as it comes */
     uint32_t budget_kib;      /* to be downloaded in a day; 0: no limit */
+    uint32_t max_pressure; /* percent of the time that somebody waits for memory; more holds updates back */
     struct window windows[CONF_WINDOW_MAX]; /* when updates are downloaded; none: always */
 };
 

@@ -11,6 +11,7 @@
 #define BACKOFF_MAX_S 3600
 #define RETRY_MAX_S 86400
 #define SPREAD_MAX_S 600 /* boards that wait for the same hour do not come in the same second */
+#define PRESSURE_AGAIN_MS 60000
 #define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
 
 /* --- what time it is ------------------------------------------------------------------------------------------------ */
@@ -184,7 +185,23 @@ static bool is_to_wait(struct machine *m)
     return true;
 }
 
+/* An update takes what its roles' ceilings allow, which an app in want of memory would pay for. */
+static bool is_short_of_memory(struct machine *m)
+{
+    uint32_t percent, max = m->conf->update.max_pressure;
+    struct err e;
+
+    if (board.pressure->memory(&percent, &e) < 0 || percent <= max)
+        return false;
+    err_set(&m->waiting, ERR_HELD,
+            "short of memory: %u %% of the time somebody waits for it, more than %u (max_pressure)", percent,
+            max);
+    m->again_ms = m->loop->now_ms() + PRESSURE_AGAIN_MS;
+    return true;
+}
+
 bool patience_is_needed(struct machine *m)
 {
-    return is_too_young(m) || is_before_turn(m) || is_to_wait(m) || manners_are_needed(m);
+    return is_too_young(m) || is_before_turn(m) || is_to_wait(m) || manners_are_needed(m) ||
+           is_short_of_memory(m);
 }

@@ -29,7 +29,8 @@ void patience_retry(struct machine *m);
 /* The rollout says when the tag's image may come to this device: m->cause. Asked for again no earlier, as long as the tag
  * stays. */
 void patience_turn(struct machine *m);
-/* Younger than min_age, before its turn, pausing after a failed install, or not to be downloaded now: m->waiting says which. */
+/* Younger than min_age, before its turn, pausing after a failed install, not to be downloaded now, or the board is short of memory:
+ * m->waiting says which. */
 bool patience_is_needed(struct machine *m);
 
 #endif

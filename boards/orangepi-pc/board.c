@@ -20,5 +20,6 @@ const struct board board = {
     .secret = &secret_linux,
     .serial = &serial_linux,
     .wear = &wear_linux,
+    .pressure = &pressure_linux,
     .store = &store_linux,
 };

@@ -18,5 +18,6 @@ const struct board board = {
     .secret = &secret_linux,
     .serial = &serial_linux,
     .wear = &wear_sim,
+    .pressure = &pressure_sim,
     .store = &store_sim,
 };

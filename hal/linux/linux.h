@@ -19,8 +19,11 @@ extern const struct identity_ops identity_linux;
 extern const struct secret_ops secret_linux;
 extern const struct serial_ops serial_linux;
 extern const struct wear_ops wear_linux;
+extern const struct pressure_ops pressure_linux;
 extern const struct store_ops store_linux;
 
+/* pressure_linux, with another file in place of /proc/pressure/memory. */
+int pressure_linux_read(const char *path, uint32_t *out_percent, struct err *e);
 /* wear_linux, with another folder in place of /sys. */
 int wear_linux_read(const char *sys, const char *place, struct wear *out, struct err *e);
 

@@ -5,6 +5,7 @@
  *                      booted             "A" or "B", for people and tests to look at
  *                      watchdog           how often it was fed
  *                      life_time          what an eMMC says of its wear, as in /sys: "0x01 0x02"
+ *                      memory_pressure    what the kernel says of it, as in /proc/pressure/memory
  *                      clock              seconds that its clock is ahead of the host's; none: 0
  *
  * Starting agentd is a power-on, killing it a power cut: the first call that asks what was booted runs the boot
@@ -26,6 +27,7 @@ extern const struct identity_ops identity_sim;
 extern const struct store_ops store_sim;
 extern const struct clock_ops clock_sim;
 extern const struct wear_ops wear_sim;
+extern const struct pressure_ops pressure_sim;
 
 /* Path of `name` below $SLIPWAY_SIM_DIR. ERR_CONFIG when that is not set, ERR_LIMIT when `out` is too small. */
 int sim_path(const char *name, char *out, size_t cap, struct err *e);

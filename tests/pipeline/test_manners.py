@@ -233,3 +233,19 @@ def test_rate(front, tmp_path):
         device.wait(lambda s: True)
         in_trial(device, 60)
         assert time.monotonic() - start > 600_000 / (128 * 1024) * 0.8
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+def test_pressure(front, tmp_path):
+    """A board that is short of memory is not given more to do; when it no longer is, the update comes by itself. Where the
+    kernel does not count it, as in all tests above, nothing waits."""
+    push(tmp_path, front, "pressure")
+    with new_device(front, "pressure", poll_interval=3, max_pressure=30) as device:
+        said = device.dir / "memory_pressure"
+        said.write_text("some avg10=34.50 avg60=9.00 avg300=2.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1\n")
+        device.start()
+        waiting(device, "short of memory: 34 % of the time somebody waits for it, more than 30 (max_pressure)")
+        assert not fetched(front)
+        said.write_text(said.read_text().replace("34.50", "30.99"))
+        in_trial(device)
