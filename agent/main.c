@@ -42,7 +42,7 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
                                         .req_fd = FETCH_FD_REQUEST,
                                         .body_fd = FETCH_FD_BODY,
                                         .meter_fd = FETCH_FD_METER}};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:n:x:alp")) != -1) {
+    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:n:x:r:F:alp")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
@@ -52,6 +52,14 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
             break;
         case 'd':
             if (!digest_parse(optarg, strlen(optarg), &out->job.digest))
+                return -1;
+            break;
+        case 'r':
+            if (!digest_parse(optarg, strlen(optarg), &out->job.booted))
+                return -1;
+            break;
+        case 'F':
+            if (!digest_parse(optarg, strlen(optarg), &out->job.failed))
                 return -1;
             break;
         case 'm':

@@ -4,6 +4,7 @@
 #ifndef SLIPWAY_BASE_PLAN_H
 #define SLIPWAY_BASE_PLAN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -25,6 +26,7 @@ struct plan_cost {
 
 struct plan_found { /* FRAME_PLAN */
     char version[64];
+    bool same; /* what runs is this, but for the manifest */
     struct plan_cost cost;
     struct err waiting; /* for its turn in the rollout; code 0: it is not */
 };

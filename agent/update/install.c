@@ -44,17 +44,25 @@ enum machine_state install_failed(struct machine *m)
 }
 
 /* What a slot held was admitted when it was installed, whatever has been confirmed since: no floor. */
-static struct stage_job job_make(const struct machine *m)
+static struct stage_job mend_job(const struct machine *m)
 {
     enum slot_id slot = slot_other(m->booted);
     const struct slot_record *s = &m->store.slots[slot];
 
-    if (m->mending)
-        return (struct stage_job){.slot = slot, .digest = s->tag, .media = s->media};
+    return (struct stage_job){.slot = slot, .digest = s->tag, .media = s->media, .asked = true};
+}
+
+struct stage_job install_job(const struct machine *m)
+{
+    enum slot_id slot = slot_other(m->booted);
+    const struct slot_record *s = &m->store.slots[slot];
+
     return (struct stage_job){.slot = slot,
                               .digest = m->tag.digest,
                               .media = m->tag.media,
                               .asked = m->asked,
+                              .booted = m->store.slots[m->booted].config,
+                              .failed = s->condition == SLOT_BAD ? s->config : (struct digest){{0}},
                               .floor = m->older ? 0 : m->store.trust.floor};
 }
 
@@ -63,7 +71,7 @@ enum machine_state install_begin(struct machine *m, bool mend)
     struct stage_job job;
 
     m->mending = mend;
-    job = job_make(m);
+    job = mend ? mend_job(m) : install_job(m);
     scrubs_end(m);
     manners_bind(m, m->asked);
     m->asked = m->older = false;
@@ -121,6 +129,22 @@ static enum machine_state mend_done(struct machine *m, enum slot_id slot)
     return MACHINE_IDLE;
 }
 
+/* What runs has another manifest now, and with it perhaps a higher version. */
+static enum machine_state install_same(struct machine *m)
+{
+    struct slot_record *s = &m->store.slots[m->booted];
+
+    s->tag = m->tag.digest;
+    s->media = m->tag.media;
+    m->store.trust.slot_version[m->booted] = m->installed->trust_version;
+    keep_floor(m);
+    keep_slot(m, m->booted);
+    log_info("slot %c has this image already: only its manifest is new", 'A' + (int)m->booted);
+    keep_event(m, "adopted", m->booted);
+    patience_poll(m);
+    return MACHINE_IDLE;
+}
+
 /* The slot holds the image and was read back. Order matters: first remember, then arm, so that a cut between the two
  * finds a verified slot and only has to arm it again. */
 enum machine_state install_done(struct machine *m)
@@ -129,12 +153,14 @@ enum machine_state install_done(struct machine *m)
     struct slot_record *s = &m->store.slots[slot];
     const struct stage_done *d = m->installed;
 
+    if (d->same)
+        return install_same(m);
     m->store.state.scrub[slot].when_s = 0;
     m->store.state.scrub[slot].files = 0;
     if (m->mending)
         return mend_done(m, slot);
     s->condition = SLOT_GOOD;
-    s->manifest = d->manifest;
+    s->config = d->config;
     memcpy(s->version, d->version, sizeof s->version);
     s->installed_s = board.clock->wall_s();
     s->app = d->app;

@@ -6,6 +6,8 @@
 
 #include "update/machine.h"
 
+/* What stage is told: to install what the tag names. */
+struct stage_job install_job(const struct machine *m);
 /* Bring what the tag names into the slot that is not booted; or `mend` there what it held before and still is to hold. */
 enum machine_state install_begin(struct machine *m, bool mend);
 /* stage found nothing to refuse, and wants to write. Until here the other slot was left as it was. */

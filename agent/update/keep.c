@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "hal/board.h"
+#include "update/patience.h"
 
 void keep_state(struct machine *m)
 {
@@ -27,6 +29,17 @@ void keep_slot(struct machine *m, enum slot_id slot)
 
     if (state_slot_save(&m->store, slot, &e) < 0)
         log_error("%s", e.text);
+}
+
+void keep_floor(struct machine *m)
+{
+    struct state_trust *t = &m->store.trust;
+    uint64_t version = t->slot_version[m->booted];
+
+    if (version > t->floor || (version && t->floor == STATE_FLOOR_UNKNOWN))
+        t->floor = version;
+    patience_time_raise(m, board.clock->wall_s());
+    keep_trust(m);
 }
 
 static void event_add(struct machine *m, const char *what, enum slot_id slot, const struct digest *tag,

@@ -9,6 +9,9 @@
 void keep_state(struct machine *m);
 void keep_trust(struct machine *m);
 void keep_slot(struct machine *m, enum slot_id slot);
+/* What runs has proven itself: it is what the device does not go back under, and it is not earlier than now. Kept before the
+ * trial's end is: a cut between the two confirms again. */
+void keep_floor(struct machine *m);
 
 /* It went well: a line of history about the version in `slot`. */
 void keep_event(struct machine *m, const char *what, enum slot_id slot);

@@ -135,19 +135,6 @@ static enum machine_state act_restart(struct machine *m)
 
 /* --- trial -------------------------------------------------------------------------------------------------------- */
 
-/* What has proven itself is what the device does not go back under, and it is not earlier than now. Kept before the
- * trial's end is: a cut between the two confirms again. */
-static void floor_raise(struct machine *m)
-{
-    struct state_trust *t = &m->store.trust;
-    uint64_t version = t->slot_version[m->booted];
-
-    if (version > t->floor || (version && t->floor == STATE_FLOOR_UNKNOWN))
-        t->floor = version;
-    patience_time_raise(m, board.clock->wall_s());
-    keep_trust(m);
-}
-
 static enum machine_state act_confirm(struct machine *m)
 {
     if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
@@ -156,7 +143,7 @@ static enum machine_state act_confirm(struct machine *m)
         booted_record_failed(m, &m->cause);
         return MACHINE_TRIAL;
     }
-    floor_raise(m);
+    keep_floor(m);
     m->unconfirmed = false;
     m->store.state.trial_slot = 0;
     keep_state(m);

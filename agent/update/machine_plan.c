@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "update/install.h"
 #include "update/machine_scrub.h"
 #include "update/manners.h"
 #include "update/patience.h"
@@ -41,13 +42,10 @@ static void waiting_find(struct machine *m)
 
 bool plan_begin(struct machine *m)
 {
-    struct stage_job job = {.slot = slot_other(m->booted),
-                            .digest = m->tag.digest,
-                            .media = m->tag.media,
-                            .floor = m->store.trust.floor,
-                            .look = true};
+    struct stage_job job = install_job(m);
     struct err e;
 
+    job.look = true;
     m->plan.tag = m->tag.digest;
     m->plan.current = digest_compare(&m->tag.digest, &m->store.slots[m->booted].tag) == VERDICT_MATCH;
     if (m->plan.current) {
@@ -66,7 +64,8 @@ bool plan_begin(struct machine *m)
 void plan_finish(struct machine *m, const struct plan_found *found)
 {
     m->plan.state = PLAN_READY;
-    m->plan.counted = true;
+    m->plan.current = found->same;
+    m->plan.counted = !found->same;
     m->plan.found = *found;
     if (!m->plan.waiting.code)
         m->plan.waiting = found->waiting;

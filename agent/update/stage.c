@@ -201,12 +201,32 @@ static int layers_measure(struct stage *s, struct err *e)
     return rc;
 }
 
+static bool has_config(const struct stage *s, const struct digest *config)
+{
+    return !digest_is_zero(config) && digest_compare(config, &s->manifest.config.digest) == VERDICT_MATCH;
+}
+
+/* A person waits for nothing. */
+static int time_check(const struct stage *s, struct err *e)
+{
+    if (s->job->asked)
+        return 0;
+    if (!has_config(s, &s->job->failed))
+        return turn_find(s, e);
+    err_set(e, ERR_HELD, "this image failed its trial here, with another manifest");
+    e->after_s = ROLLOUT_NEVER;
+    return e->code;
+}
+
 static int install(struct stage *s, struct err *e)
 {
     int rc = image_admit(s, e);
 
-    if (rc == 0 && !s->job->asked)
-        rc = turn_find(s, e);
+    s->same = rc == 0 && has_config(s, &s->job->booted);
+    if (s->same)
+        return 0;
+    if (rc == 0)
+        rc = time_check(s, e);
     if (rc == 0)
         rc = layers_measure(s, e);
     if (rc == 0 && !s->conf->update.full_verification)
@@ -223,8 +243,11 @@ static int look(struct stage *s, struct err *e)
 {
     int rc = image_admit(s, e);
 
+    s->plan.same = rc == 0 && has_config(s, &s->job->booted);
+    if (s->plan.same)
+        return frame_write(STAGE_FD_REPORT, FRAME_PLAN, &s->plan, sizeof s->plan, e);
     if (rc == 0)
-        (void)turn_find(s, &s->plan.waiting);
+        (void)time_check(s, &s->plan.waiting);
     if (rc == 0)
         rc = layers_measure(s, e);
     s->plan.cost.layers = s->manifest.layer_cnt;
@@ -250,7 +273,8 @@ static void done_send(struct stage *s, struct err *e)
 
     if (s->tree)
         slot_tree_stats(s->tree, &stats);
-    done.manifest = s->choice.digest;
+    done.config = s->manifest.config.digest;
+    done.same = s->same;
     done.trust_version = s->trust_version;
     done.signed_s = s->vouched.claim.signed_s;
     snprintf(done.version, sizeof done.version, "%s", s->config.version);

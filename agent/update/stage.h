@@ -49,7 +49,8 @@ struct stage_progress { /* FRAME_PROGRESS */
 };
 
 struct stage_done {         /* FRAME_DONE: the slot holds the image, was read back and matched */
-    struct digest manifest; /* of the platform's manifest */
+    struct digest config;   /* of the image */
+    bool same;              /* the booted slot has it, and nothing was done: only the manifest is new */
     uint64_t trust_version; /* as signed; 0: signatures are off */
     int64_t signed_s;       /* when, as the signature says; 0: it does not */
     char version[64];
@@ -67,6 +68,8 @@ struct stage_job {
     struct digest digest; /* what the tag resolved to */
     uint32_t media;       /* enum oci_media */
     uint64_t floor;       /* no signed version under this */
+    struct digest booted; /* config of what runs; zero: not known, or no matter */
+    struct digest failed; /* config of what failed its trial; the same */
     bool asked;           /* by a person: the rollout's turn is not waited for */
     int64_t time_floor_s; /* it can't be earlier than this */
     bool look;            /* find out what it would take, and change nothing */

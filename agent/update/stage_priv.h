@@ -21,6 +21,7 @@ struct stage {
     struct pump pump;
     const uint8_t *blocks; /* that decode lends (stream/blocks.h) */
     struct partial partial;
+    bool same;  /* as what runs */
     bool parts; /* so far the registry sent them */
     struct entry entry;
     struct resume resume;

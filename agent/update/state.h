@@ -46,10 +46,10 @@ struct state {
 enum slot_condition { SLOT_EMPTY = 0, SLOT_WRITING, SLOT_GOOD, SLOT_BAD, SLOT_DAMAGED };
 
 struct slot_record {
-    uint32_t condition; /* enum slot_condition */
-    uint32_t app_cnt;   /* 1: app is filled */
-    struct digest tag;  /* what the tag resolved to: index or manifest */
-    struct digest manifest;
+    uint32_t condition;   /* enum slot_condition */
+    uint32_t app_cnt;     /* 1: app is filled */
+    struct digest tag;    /* what the tag resolved to: index or manifest */
+    struct digest config; /* of the image: the same files and settings, whatever manifest they came by */
     char version[64];
     int64_t installed_s;
     struct app_spec app;

@@ -364,7 +364,8 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
 {
     enum { REQUEST, BODY, RAW, ENTRIES, BACK, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
     char *conf = (char *)(uintptr_t)w->conf_path;
-    char digest_text[DIGEST_TEXT_LEN], media_text[12], floor_text[24], time_text[24];
+    char digest_text[DIGEST_TEXT_LEN], booted_text[DIGEST_TEXT_LEN], failed_text[DIGEST_TEXT_LEN];
+    char media_text[12], floor_text[24], time_text[24];
     char bytes_text[24], until_text[12];
     char *fetch[] = {"slipway",
                      "fetch",
@@ -381,11 +382,27 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
                      NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
     char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
-    char *stage[] = {"slipway",  "stage",     "-c",
-                     conf,       "-s",        job->slot == SLOT_A ? "A" : "B",
-                     "-d",       digest_text, "-m",
-                     media_text, "-f",        floor_text,
-                     "-t",       time_text,   job->look ? "-l" : job->asked ? "-p" : NULL,
+    char *stage[] = {"slipway",
+                     "stage",
+                     "-c",
+                     conf,
+                     "-s",
+                     job->slot == SLOT_A ? "A" : "B",
+                     "-d",
+                     digest_text,
+                     "-m",
+                     media_text,
+                     "-f",
+                     floor_text,
+                     "-t",
+                     time_text,
+                     "-r",
+                     booted_text,
+                     "-F",
+                     failed_text,
+                     job->look    ? "-l"
+                     : job->asked ? "-p"
+                                  : NULL,
                      NULL};
     int p[PIPE_CNT][2], report_ends[2], blocks;
     int rc = pipes_open(p, PIPE_CNT, e);
@@ -401,6 +418,8 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
         return rc;
     }
     digest_format(&job->digest, digest_text);
+    digest_format(&job->booted, booted_text);
+    digest_format(&job->failed, failed_text);
     snprintf(media_text, sizeof media_text, "%u", job->media);
     snprintf(time_text, sizeof time_text, "%" PRId64, w->time_floor_s);
     snprintf(floor_text, sizeof floor_text, "%" PRIu64, job->floor);

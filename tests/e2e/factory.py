@@ -67,11 +67,11 @@ def layer(files):
     return gzip.compress(tar.getvalue(), mtime=0), sha256(tar.getvalue())
 
 
-def image(files, arch="amd64", annotations=None, version="v1"):
+def image(files, arch="amd64", annotations=None, version="v1", **runtime):
     """The blobs of an image, and its manifest."""
     blob, diff_id = layer(files)
     config = compact({"os": "linux", "architecture": arch, "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-                      "config": {"Labels": {"org.opencontainers.image.version": version}}})
+                      "config": {"Labels": {"org.opencontainers.image.version": version}, **runtime}})
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST,
                 "config": {"mediaType": CONFIG, "digest": sha256(config), "size": len(config)},
                 "layers": [{"mediaType": LAYER, "digest": sha256(blob), "size": len(blob)}]}

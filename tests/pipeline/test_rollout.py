@@ -110,3 +110,40 @@ def test_an_agent_that_does_not_wait(works, keys, tmp_path):
     rolled(works, keys, "v1", 1, start=after(3600))
     with Board(works, [keys["a"]], update={"poll_interval": 1}, program=program) as board:
         board.wait_version("v1", 20)
+
+
+# --- nothing but the manifest is new -----------------------------------------------------------------------------------
+
+
+def again(works, keys, number, **rollout):
+    """The same image as v1, under another manifest."""
+    rolled(works, keys, "v1", number, **rollout)
+
+
+def test_another_manifest_of_what_runs(works, keys):
+    """Nobody is rebooted, and nothing is written; the version that it is signed with counts from now on."""
+    rolled(works, keys, "v1", 1)
+    with Board(works, [keys["a"]]) as board:
+        board.installs("v1")
+        pid, before = board.process.pid, board.status()
+        again(works, keys, 5, max="30")
+        assert plan(board)["current"]
+        board.ask()
+        status = board.wait(lambda s: s["slots"][1]["digest"] == s["follow"]["digest"] != before["follow"]["digest"], 20)
+        assert status["booted"] == "B" and status["last_failure"] is None and board.process.pid == pid
+        assert {**status["flash"], "state_writes": 0} == {**before["flash"], "state_writes": 0}
+        assert "adopted" in board.agentctl("history")
+
+        rolled(works, keys, "v2", 4)
+        assert "older than 5" in board.refuses("older")
+
+
+def test_another_manifest_of_what_failed(works, keys):
+    """It would fail again: that is not tried without a person."""
+    with Board(works, [keys["a"]], update={"poll_interval": 1}) as board:
+        works.sign(push(works, "bad", Entrypoint=["/none"]), keys["a"], version=1)
+        board.wait(lambda s: s["last_failure"] and s["booted"] == "A", 60)
+        works.sign(push(works, "bad", Entrypoint=["/none"], annotations={PREFIX + "max": "100"}), keys["a"], version=1)
+        waits(board, "failed its trial here, with another manifest")
+        works.sign(push(works, "good"), keys["a"], version=2)
+        board.wait_version("good", 20)
