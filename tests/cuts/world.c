@@ -142,7 +142,7 @@ static void deploy_end(struct worker *w)
         return;
     }
     memset(&done, 0, sizeof done);
-    done.manifest = digest_of(v);
+    done.config = digest_of(v);
     snprintf(done.version, sizeof done.version, "v%d", (int)v);
     done.app.arg_cnt = v != V_NO_APP;
     done.app.stop_signal = (uint16_t)v; /* so that app_start() knows whose app it is */
