@@ -139,6 +139,15 @@ static const struct bootrec_ops bootrec = {
 static const struct clock_ops clock_cuts = {.boot_ms = boot_ms, .wall_s = wall_s};
 static const struct store_ops store = {.read = bad_read, .write = bad_write};
 
+/* As of a kernel that does not count. */
+static int no_pressure(uint32_t *out_percent, struct err *e)
+{
+    (void)out_percent;
+    return err_set(e, ERR_UNSUPPORTED, "no pressure");
+}
+
+static const struct pressure_ops pressure = {.memory = no_pressure};
+
 const struct board board = {
     .name = "cuts",
     .platform = {"linux", "arm", "v7"},
@@ -152,6 +161,7 @@ const struct board board = {
     .reset = &reset_linux,
     .clock = &clock_cuts,
     .store = &store,
+    .pressure = &pressure,
 };
 
 void board_init(void)
