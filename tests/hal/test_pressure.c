@@ -30,9 +30,13 @@ static void as_the_kernel_writes_it(void **state)
     uint32_t percent;
 
     (void)state;
-    assert_int_equal(read_of("some avg10=0.00 avg60=70.00 avg300=0.00 total=1\nfull avg10=50.00 avg60=0.00\n", &percent), 0);
+    assert_int_equal(
+        read_of("some avg10=0.00 avg60=70.00 avg300=0.00 total=1\nfull avg10=50.00 avg60=0.00\n", &percent),
+        0);
     assert_int_equal(percent, 0);
-    assert_int_equal(read_of("some avg10=34.97 avg60=1.00 avg300=0.00 total=1\nfull avg10=5.00 avg60=0.00\n", &percent), 0);
+    assert_int_equal(
+        read_of("some avg10=34.97 avg60=1.00 avg300=0.00 total=1\nfull avg10=5.00 avg60=0.00\n", &percent),
+        0);
     assert_int_equal(percent, 34);
     assert_int_equal(read_of("some avg10=100.00 avg60=1.00 avg300=0.00 total=1\n", &percent), 0);
     assert_int_equal(percent, 100);
