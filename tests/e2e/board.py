@@ -138,6 +138,13 @@ class Board:
             raise BoardError(f"{verb}: {answer['error']['desc']}")
         return answer["return"]
 
+    def publish(self, port):
+        """A port of this machine that leads to `port` of the board, as somebody beside it would reach it."""
+        own = free_port()
+        said = self.qmp("human-monitor-command", **{"command-line": f"hostfwd_add net tcp:127.0.0.1:{own}-:{port}"})
+        assert not said, said
+        return own
+
     def save(self, path):
         """A copy of the card as it is now, for the `disk` of other boards. The board is off."""
         assert self._process is None, "the board is on"

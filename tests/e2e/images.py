@@ -7,7 +7,8 @@
     registry.stop()
 
 Each family is a chain of images: `base` (Debian packages) <- `os` (kernel, agent, init; not for sim) <- `runtime`
-(Python; not for sim) <- the apps in APPS. They are built when first asked for and again when their inputs changed. The
+(Python; not for sim) <- the apps in APPS; and for no test but
+one: `os` <- `deps` <- `node` (Node.js and what it comes with, 110 MB) <- `webapp`. They are built when first asked for and again when their inputs changed. The
 layers come out the same each time: all files bear one time.
 """
 import contextlib
@@ -27,6 +28,9 @@ from board import TOP, settings
 
 BOARDS = TOP / "boards"
 SOURCES = TOP / "tests" / "images"
+
+DEPS_PACKAGES = "libicu72 libssl3 libuv1 libnghttp2-14 libc-ares2 libbrotli1 tzdata"
+NODE_PACKAGES = "nodejs python3"
 
 PLATFORMS = {"armhf": ("arm", "v7"), "arm64": ("arm64", "v8"), "amd64": ("amd64", "")}  # of Debian's architectures
 # The sim board runs no system of its own, so its base is what its app needs.
@@ -115,7 +119,7 @@ class Images:
         if self.family == "sim":
             below = "base"
         else:
-            chain |= {"os": self._os, "runtime": self._runtime}
+            chain |= {"os": self._os, "runtime": self._runtime, "deps": self._deps, "node": self._node, "webapp": self._webapp}
             below = "runtime"
         return chain | {app: lambda app=app: self._app(app, below) for app in APPS}
 
@@ -136,6 +140,24 @@ class Images:
     def _runtime(self):
         tar = self._debian("runtime", _shell("echo $RUNTIME_PACKAGES"), _shell("echo $BASE_PACKAGES"))
         return self._commit("runtime", self._below("os"), tar, [])
+
+    def _deps(self):
+        tar = self._debian("deps", DEPS_PACKAGES, _shell("echo $BASE_PACKAGES"))
+        return self._commit("deps", self._below("os"), tar, [])
+
+    def _node(self):
+        tar = self._debian("node", NODE_PACKAGES, _shell("echo $BASE_PACKAGES") + " " + DEPS_PACKAGES)
+        return self._commit("node", self._below("deps"), tar, [])
+
+    def _webapp(self):
+        """As its developers would write it down for Docker."""
+        with tempfile.TemporaryDirectory() as tree:
+            app = pathlib.Path(tree) / "app"
+            self._write(app / "server.js", (SOURCES / "app-node" / "server.js").read_bytes())
+            self._write(app / "version", b"webapp\n")
+            return self._commit("webapp", self._below("node"), self._pack(tree), [
+                "--workingdir", "/app", "--env", "APP_URLS=http://+:80", "--entrypoint", json.dumps(["node", "server.js"]),
+                "--port", "80/tcp", "--user", "www-data", "--label", "org.opencontainers.image.version=webapp"])
 
     def _app(self, name, below):
         version, mode = APPS[name]

@@ -343,10 +343,9 @@ def test_deaf_app_and_double_forker(board):
 
 def test_published_port_of_a_board(board):
     """curl from outside, by the address that the board has there."""
-    port = free_port()
     board.behave("serve", network="private", ports="8080:80")
     board.wait(lambda s: s["app"]["state"] == "ready", 60, "the app")
-    board.board.qmp("human-monitor-command", **{"command-line": f"hostfwd_add net tcp:127.0.0.1:{port}-:8080"})
+    port = board.board.publish(8080)
     wait_until(lambda: "behaves as it is told" in fetched(port), "no answer")
     began = time.monotonic()
     for _ in range(20):

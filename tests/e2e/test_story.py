@@ -31,12 +31,14 @@ def story(board, registry, **options):
         first = device.wait_version("v1")
         assert first["booted"] == "B", "the first update goes to the slot that was not booted"
         check_peaks(first, GZIP_PEAK_MIB)
+        check_answer(device, "v1")
 
         release(images, "v2", registry, REFERENCE, key, 2, compression="zstd")
         second = device.wait_version("v2")
         assert second["booted"] == "A"
         assert slot(second, "B")["version"] == "v1", "the version before is kept to go back to"
         check_peaks(second, ZSTD_PEAK_MIB)
+        check_answer(device, "v2")
         check_scrub(device)
 
         bad = release(images, "v3", registry, REFERENCE, key, 3)
@@ -55,6 +57,16 @@ def check_peaks(status, limit_mib):
     peaks = {role["name"]: role["peak_kib"] for role in status["roles"]}
     assert all(peaks.values()), f"a role that never ran: {peaks}"
     assert sum(peaks.values()) <= limit_mib * 1024, peaks
+
+
+def check_answer(device, version):
+    """The app answers from outside, on the port of the board that leads to its own."""
+    if device.family == "sim":
+        return
+    port = device.board.publish(80)
+    said = subprocess.run(["curl", "-sS", "-m", "60", "--retry", "9", "--retry-all-errors", f"http://127.0.0.1:{port}/"],
+                          stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert said == f"{version}\n"
 
 
 def check_scrub(device):
@@ -85,7 +97,7 @@ def test_story_sim(registry):
 
 
 def test_story_armv7(registry):
-    story("qemu-armv7", registry, ram=64)
+    story("qemu-armv7", registry, ram=64, app={"network": "private", "ports": "80:8080"})
 
 
 def test_install_arm64(registry):
