@@ -28,6 +28,7 @@ const struct conf_key conf_keys[] = {
     {"update", "stable", STR(CONFIG_STABLE_S), KIND_SECONDS, AT(update.stable_s), 1, 86400},
     {"update", "tries", STR(CONFIG_TRIAL_TRIES), KIND_NUMBER, AT(update.tries), 1, 9},
     {"update", "channel", "stable", KIND_TEXT, AT(update.channel), LEN(update.channel)},
+    {"update", "check_timeout", "30", KIND_SECONDS, AT(update.check_timeout_s), 1, 3600},
     {"update", "automatic", "yes", KIND_YES_NO, AT(update.automatic), 0, 0},
     {"update", "full_verification", "no", KIND_YES_NO, AT(update.full_verification), 0, 0},
     {"update", "rate_limit", NULL, KIND_SIZE, AT(update.rate_kib_s), 16, 1u << 30},

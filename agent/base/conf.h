@@ -40,6 +40,7 @@ struct conf_update {
     uint32_t poll_interval_s; /* 0: only when asked */
     uint32_t stable_s;        /* the app must stay up this long before a trial is confirmed */
     uint32_t tries;           /* starts a new version gets, 1..9 */
+    uint32_t check_timeout_s; /* of each check that the system on trial brings */
     char channel[32];         /* what the device is of, where an image is not for all of them */
     bool automatic;           /* false: a new version is announced, `agentctl update` installs it */
     bool full_verification;   /* true: every layer is fetched whole and its diff_id checked */

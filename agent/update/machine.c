@@ -110,6 +110,7 @@ enum machine_state machine_reboot(struct machine *m)
     loop_timer_clear(m->loop, &m->poll_timer);
     loop_timer_clear(m->loop, &m->health_timer);
     scrubs_end(m);
+    checks_stop(&m->checks);
     m->state = MACHINE_REBOOTING;
     app_stop(&m->app);
     return m->state;
@@ -137,6 +138,7 @@ static enum machine_state act_restart(struct machine *m)
 
 static enum machine_state act_confirm(struct machine *m)
 {
+    checks_stop(&m->checks);
     if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         if (!m->unconfirmed)
             keep_failure(m, "confirm", m->booted, &machine_booted(m)->tag);
@@ -164,6 +166,17 @@ static enum machine_state roll_back(struct machine *m, const char *event)
 static enum machine_state act_trial_failed(struct machine *m)
 {
     return roll_back(m, "trial");
+}
+
+/* The app is well; now what the image says of its own. */
+static enum machine_state act_check(struct machine *m)
+{
+    char root[CONF_PATH_MAX];
+
+    if (board.app_root(m->booted, root, sizeof root, &m->cause) < 0)
+        return act_trial_failed(m);
+    checks_start(&m->checks, root);
+    return MACHINE_TRIAL;
 }
 
 static enum machine_state act_rollback(struct machine *m)
@@ -247,7 +260,8 @@ static const action table[MACHINE_STATE_CNT][MACHINE_EVENT_CNT] = {
         },
     [MACHINE_TRIAL] =
         {
-            [EVENT_HEALTHY] = act_confirm,
+            [EVENT_HEALTHY] = act_check,
+            [EVENT_CHECKED] = act_confirm,
             [EVENT_UNHEALTHY] = act_trial_failed,
             [EVENT_APP_STOPPED] = act_none,
             [EVENT_CONFIRM] = act_confirm,
@@ -354,6 +368,15 @@ static void on_app(void *ctx, enum app_notice n)
     }
 }
 
+static void on_checked(void *ctx, const struct err *failure)
+{
+    struct machine *m = ctx;
+
+    if (failure)
+        m->cause = *failure;
+    machine_event(m, failure ? EVENT_UNHEALTHY : EVENT_CHECKED);
+}
+
 static void health_due(void *ctx)
 {
     machine_event(ctx, EVENT_HEALTHY);
@@ -374,6 +397,7 @@ static void app_setup(struct machine *m)
     snprintf(run_dir, sizeof run_dir, "%.*s", slash ? (int)(slash - c->control.socket) : 0,
              c->control.socket);
     app_init(&m->app, m->loop, &setup);
+    checks_init(&m->checks, m->loop, c->update.check_timeout_s, c->agent.state_dir, on_checked, m);
 }
 
 static void app_begin(struct machine *m)
@@ -541,13 +565,14 @@ int machine_hold(struct machine *m, bool hold, struct err *e)
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib)
 {
     if (!worker_reap(&m->worker, pid, status, maxrss_kib) &&
-        !worker_reap(&m->scrubs.worker, pid, status, maxrss_kib))
+        !worker_reap(&m->scrubs.worker, pid, status, maxrss_kib) && !checks_reap(&m->checks, pid, status))
         (void)app_reap(&m->app, pid, status);
 }
 
 void machine_stop(struct machine *m)
 {
     m->ending = true;
+    checks_stop(&m->checks);
     worker_cancel(&m->worker);
     worker_cancel(&m->scrubs.worker);
     app_stop(&m->app);

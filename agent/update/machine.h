@@ -18,6 +18,7 @@
 #include "ctl/status.h"
 #include "hal/board.h"
 #include "sup/app.h"
+#include "sup/checks.h"
 #include "update/history.h"
 #include "update/state.h"
 #include "update/worker.h"
@@ -39,7 +40,8 @@ enum machine_event {
     EVENT_INSTALLED,
     EVENT_WORKER_FAILED, /* m->cause */
     EVENT_HEALTHY,       /* the app was up for the stable time, or the image starts none */
-    EVENT_UNHEALTHY,     /* the app was given up: m->cause */
+    EVENT_CHECKED,       /* the system's own checks found nothing */
+    EVENT_UNHEALTHY,     /* the app was given up, or a check found something: m->cause */
     EVENT_APP_STOPPED,
     EVENT_CONFIRM,  /* agentctl confirm */
     EVENT_ROLLBACK, /* agentctl rollback */
@@ -68,6 +70,7 @@ struct machine {
     struct history history;
     struct worker worker;
     struct app app;
+    struct checks checks; /* of a system on trial, once its app is healthy */
     enum machine_state state;
     enum slot_id booted;
     struct fetch_resolved tag; /* as last resolved */
