@@ -169,6 +169,7 @@ unit:
 	@failed=0; for t in $(test_sources:%.c=out/sim-san/%); do $$t || { echo "FAILED: $$t"; failed=1; }; done; exit $$failed
 
 include tests/cuts/cuts.mk
+include tests/fleet/fleet.mk
 
 -include $(objects:.o=.d) $(test_sources:%.c=$(OUT)/obj/%.d)
 
@@ -243,6 +244,7 @@ help:
 #: make lint                 includes, tree, format and defconfigs as they ought to be
 #: make cuts [SEED=n]        cut the power everywhere, in simulation; ID=... replays what failed
 #: make soak [CUTS=200]      cut the emulated armv7 board off at random, and replay what it wrote
+#: make fleet                a thousand agents on one tag, steered by what is pushed; half an hour
 #: make size [BOARD=x]       flash and RAM of every board, or of one
 #: make demo [BOARD=sim]     play the whole story, on the emulated armv7 board or on this machine
 #: make check                all tests
@@ -255,5 +257,5 @@ help:
 #: make clean                remove out/
 
 FORCE:
-.PHONY: all test-programs unit cuts soak size lint demo check bench fuzz sbom image install setup clean help FORCE menuconfig oldconfig defconfig \
+.PHONY: all test-programs unit cuts soak fleet size lint demo check bench fuzz sbom image install setup clean help FORCE menuconfig oldconfig defconfig \
     savedefconfig

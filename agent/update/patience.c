@@ -7,10 +7,10 @@
 #include "update/keep.h"
 #include "update/manners.h"
 
-#define FIRST_POLL_MAX_S 10
+#define FIRST_POLL_MAX_S 10 /* of a board that somebody has just flashed */
 #define BACKOFF_MAX_S 3600
 #define RETRY_MAX_S 86400
-#define SPREAD_MAX_S 600 /* boards that wait for the same hour do not come in the same second */
+#define SPREAD_MAX_S 600 /* boards that begin, or wait for the same hour, do not come in the same second */
 #define PRESSURE_AGAIN_MS 60000
 #define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
 
@@ -49,10 +49,20 @@ static bool is_polling(const struct machine *m)
     return m->conf->update.poll_interval_s && m->conf->registry.host[0];
 }
 
+static uint32_t spread_s(const struct machine *m)
+{
+    uint32_t interval = m->conf->update.poll_interval_s;
+
+    return interval < SPREAD_MAX_S ? interval : SPREAD_MAX_S;
+}
+
 void patience_first(struct machine *m)
 {
+    bool fresh = machine_booted(m)->condition == SLOT_EMPTY;
+
     if (is_polling(m))
-        loop_timer_set(m->loop, &m->poll_timer, 1000 + random_below(FIRST_POLL_MAX_S * 1000));
+        loop_timer_set(m->loop, &m->poll_timer,
+                       1000 + random_below((fresh ? FIRST_POLL_MAX_S : spread_s(m)) * 1000));
 }
 
 static uint64_t wait_left(const struct machine *m)
@@ -76,7 +86,7 @@ void patience_poll(struct machine *m)
         uint64_t left_ms = wait_left(m);
 
         if (left_ms > 0 && left_ms < due_ms)
-            due_ms = left_ms + random_below((interval < SPREAD_MAX_S ? interval : SPREAD_MAX_S) * 1000u);
+            due_ms = left_ms + random_below(spread_s(m) * 1000);
         loop_timer_set(m->loop, &m->poll_timer, due_ms);
         return;
     }
