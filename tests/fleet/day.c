@@ -110,7 +110,8 @@ static int off_the_line(int boards, uint32_t ramp_s)
 int main(int argc, char *argv[])
 {
     int boards = argc > 1 ? atoi(argv[1]) : 100000;
-    uint32_t interval_s = argc > 2 ? (uint32_t)atoi(argv[2]) : 300, ramp_s = argc > 3 ? (uint32_t)atoi(argv[3]) : DAY_S;
+    uint32_t interval_s = argc > 2 ? (uint32_t)atoi(argv[2]) : 300,
+             ramp_s = argc > 3 ? (uint32_t)atoi(argv[3]) : DAY_S;
     const struct rollout r = {.start_s = START_S + MOVED_S, .ramp_s = ramp_s, .max = ROLLOUT_PERCENT};
     struct conf conf = {.update = {.poll_interval_s = interval_s}, .registry = {.host = "r"}};
     uint32_t most = 0, least = UINT32_MAX;
@@ -125,11 +126,14 @@ int main(int argc, char *argv[])
         seen.total += seen.polls[i];
     }
     off = off_the_line(boards, ramp_s);
-    printf("%d boards, each every %" PRIu32 " s, all switched on at once: %.0f requests a minute on average, %" PRIu32
-           " to %" PRIu32 " in any minute of %d days\n",
+    printf("%d boards, each every %" PRIu32
+           " s, all switched on at once: %.0f requests a minute on average, %" PRIu32 " to %" PRIu32
+           " in any minute of %d days\n",
            boards, interval_s, mean, least, most, END_S / DAY_S);
-    printf("one board's polls: %.0f KB a day\n", (double)seen.total * DAY_S / END_S / boards * POLL_BYTES / 1000);
-    printf("a ramp of %" PRIu32 " s: at most %d.%02d %% of the boards off the signed line\n", ramp_s, off / 100, off % 100);
+    printf("one board's polls: %.0f KB a day\n",
+           (double)seen.total * DAY_S / END_S / boards * POLL_BYTES / 1000);
+    printf("a ramp of %" PRIu32 " s: at most %d.%02d %% of the boards off the signed line\n", ramp_s,
+           off / 100, off % 100);
     if (most > mean * 1.25 || off > 300) {
         printf("MISSED: at most a quarter over the average, and 3 %% off the line\n");
         return 1;
