@@ -27,6 +27,7 @@
 struct call {
     struct session session;
     bool follow;
+    uint32_t since_s;             /* logs: not before so long ago; 0: all */
     const char *words[WORDS_MAX]; /* the verb and what stands behind it; NULL after the last */
     char section[16];             /* of the configuration, printed last */
 };
@@ -234,15 +235,19 @@ static int chunks_show(struct call *c, const char *verb, bool follow, chunk_prin
 {
     struct session *s = &c->session;
     double from = 0;
+    char since[32] = "";
 
+    if (c->since_s)
+        snprintf(since, sizeof since, ",\"since\":%u", (unsigned)c->since_s);
     for (;;) {
         const cJSON *at, *next;
-        char request[96];
+        char request[96 + sizeof since];
         cJSON *answer;
         bool more, sound;
         int rc;
 
-        snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\",\"from\":%.0f}", verb, from);
+        snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\",\"from\":%.0f%s}", verb, from, since);
+        since[0] = '\0';
         rc = session_ask(s, request, &answer);
         if (rc != AGENTCTL_OK)
             return rc;
@@ -434,7 +439,8 @@ static void help_print(FILE *out)
             "  --socket   of the agent on this board; else $SLIPWAY_SOCKET, else\n"
             "             " SOCKET_DEFAULT "\n"
             "  --serial   to an agent at the other end of a serial line, 115200 baud if\n"
-            "             --baud does not say otherwise\n\n"
+            "             --baud does not say otherwise\n"
+            "  --since    of logs, the lines of the last 90s, 10m, 2h, 1d\n\n"
             "exit: 0 done, 1 refused, 2 usage, 3 no agent answers, 4 bad answer,\n"
             "      5 status and why: the last update failed or the app does not run\n",
             STATUS_SCHEMA);
@@ -486,6 +492,21 @@ static bool option_value(int argc, char **argv, int *i, const char *name, const 
     return true;
 }
 
+/* As in 90, 90s, 10m, 2h, 1d. */
+static bool since_parse(const char *s, uint32_t *out_s)
+{
+    static const char units[] = "smhd";
+    static const uint32_t factors[] = {1, 60, 3600, 86400};
+    char *end;
+    unsigned long number = strtoul(s, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : units;
+
+    if (*s < '0' || *s > '9' || number < 1 || number > 9999 || !unit || (*end && end[1]))
+        return false;
+    *out_s = (uint32_t)number * factors[unit - units];
+    return true;
+}
+
 static int call_run(struct call *c)
 {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
@@ -495,6 +516,8 @@ static int call_run(struct call *c)
             continue;
         if (c->follow && !command->follows)
             return usage("-f does not go with ", command->name);
+        if (c->since_s && strcmp(command->name, "logs") != 0)
+            return usage("--since does not go with ", command->name);
         for (int w = 0; w < WORDS_MAX; w++)
             if (c->words[w] && w > command->words_max)
                 return usage("one verb at a time; left over: ", c->words[w]);
@@ -517,11 +540,12 @@ static int arguments_read(struct call *c, int argc, char **argv)
 {
     struct session *s = &c->session;
     const char *env = getenv("SLIPWAY_SOCKET");
-    const char *baud = NULL;
+    const char *baud = NULL, *since = NULL;
 
     for (int i = 1; i < argc; i++) {
         if (option_value(argc, argv, &i, "--socket", &s->socket) ||
             option_value(argc, argv, &i, "--baud", &baud) ||
+            option_value(argc, argv, &i, "--since", &since) ||
             option_value(argc, argv, &i, "--serial", &s->serial))
             continue;
         if (strcmp(argv[i], "--json") == 0)
@@ -537,6 +561,8 @@ static int arguments_read(struct call *c, int argc, char **argv)
     }
     if (baud && !baud_parse(baud, &s->baud))
         return usage("--baud is no speed: ", baud);
+    if (since && !since_parse(since, &c->since_s))
+        return usage("--since wants a time, as in 90s, 10m, 2h, 1d: ", since);
     if (s->serial && s->socket)
         return usage("either --socket or --serial", "");
     if (baud && !s->serial)

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "ctl/json.h"
@@ -146,6 +147,24 @@ static int verb_config(struct request *r, struct err *e)
     return 0;
 }
 
+/* "since" of the question, in seconds before now, begins no earlier than then. */
+static int since_read(const struct request *r, const struct app_log *log, uint64_t *from, struct err *e)
+{
+    const cJSON *since = cJSON_GetObjectItemCaseSensitive(r->args, "since");
+    struct timespec now;
+    uint64_t first;
+
+    if (!since)
+        return 0;
+    if (!cJSON_IsNumber(since) || since->valuedouble < 0 || since->valuedouble > 1e9)
+        return err_set(e, ERR_FORMAT, "\"since\" is no number of seconds");
+    clock_gettime(CLOCK_REALTIME, &now);
+    first = app_log_find(log, ((int64_t)now.tv_sec - (int64_t)since->valuedouble) * 1000);
+    if (*from < first)
+        *from = first;
+    return 0;
+}
+
 static int verb_logs(struct request *r, struct err *e)
 {
     char data[CTL_LOG_CHUNK_MAX + 1];
@@ -153,7 +172,7 @@ static int verb_logs(struct request *r, struct err *e)
     size_t len;
     size_t cut;
 
-    if (from_read(r, &from, e) < 0)
+    if (from_read(r, &from, e) < 0 || since_read(r, r->owner->log, &from, e) < 0)
         return e->code;
     len = app_log_read(r->owner->log, from, data, CTL_LOG_CHUNK_MAX, &at);
     cut = json_utf8_cut(data, len);

@@ -162,3 +162,27 @@ size_t app_log_read(const struct app_log *l, uint64_t from, char *out, size_t ca
     }
     return done;
 }
+
+static uint64_t line_end(const struct app_log *l, uint64_t at)
+{
+    while (at < l->end && l->ring[at % sizeof l->ring] != '\n')
+        at++;
+    return at < l->end ? at + 1 : at;
+}
+
+/* Times are written so that they sort as they stand. */
+uint64_t app_log_find(const struct app_log *l, int64_t wall_ms)
+{
+    bool cut = l->end > sizeof l->ring;
+    uint64_t at = cut ? line_end(l, l->end - sizeof l->ring) : 0;
+    char want[40], has[40];
+    size_t len = time_write(want, sizeof want, wall_ms);
+
+    for (; at < l->end; at = line_end(l, at)) {
+        uint64_t from;
+
+        if (app_log_read(l, at, has, len, &from) == len && memcmp(has, want, len) >= 0)
+            return at;
+    }
+    return l->end;
+}

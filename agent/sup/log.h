@@ -23,6 +23,8 @@ void app_log_open(struct app_log *l, const char *path);
 void app_log_append(struct app_log *l, const void *data, size_t len);
 /* The same with the time (seconds since 1970, UTC) in front of each line: "2026-11-23T12:51:16.123Z ". */
 void app_log_stamp(struct app_log *l, int64_t wall_ms, const void *data, size_t len);
+/* Where the first line begins that bears this time or a later one; the end when none does. */
+uint64_t app_log_find(const struct app_log *l, int64_t wall_ms);
 /* Copy what lies at absolute position `from` (clamped to what is still held) into `out`. *at receives the position
  * really read from. Returns the number of bytes. */
 size_t app_log_read(const struct app_log *l, uint64_t from, char *out, size_t cap, uint64_t *at);

@@ -217,6 +217,8 @@ static void test_verbs(void **state)
         {"\xff\xfe{{{\n", "format"},
         {"{\"v\":1,\"cmd\":\"logs\",\"from\":-1}\n", "format"},
         {"{\"v\":1,\"cmd\":\"logs\",\"from\":\"0\"}\n", "format"},
+        {"{\"v\":1,\"cmd\":\"logs\",\"since\":-1}\n", "format"},
+        {"{\"v\":1,\"cmd\":\"logs\",\"since\":\"1m\"}\n", "format"},
     };
     int fd = client();
 
@@ -396,6 +398,32 @@ static void test_logs(void **state)
     close(fd);
 }
 
+static void test_logs_since(void **state)
+{
+    static const char *const asked[] = {"100", "30", "0"};
+    static const char *const want[] = {"Z old\n", "Z new\n", ""};
+    int64_t now_ms = time(NULL) * 1000ll;
+    int fd = client();
+
+    (void)state;
+    app_log_stamp(&t.log, now_ms - 60000, "old\n", 4);
+    app_log_stamp(&t.log, now_ms - 5000, "new\n", 4);
+    for (int i = 0; i < 3; i++) {
+        char request[80];
+        const char *data;
+        cJSON *o;
+
+        snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"logs\",\"since\":%s}\n", asked[i]);
+        say(fd, request);
+        o = answer(fd);
+        data = cJSON_GetStringValue(cJSON_GetObjectItem(o, "data"));
+        assert_int_equal(strlen(data), i == 0 ? 2 * 29 : i == 1 ? 29 : 0);
+        assert_memory_equal(data + (i < 2 ? 23 : 0), want[i], strlen(want[i]));
+        cJSON_Delete(o);
+    }
+    close(fd);
+}
+
 /* Chunk by chunk, each of events as long as they can get. */
 static void test_history(void **state)
 {
@@ -572,6 +600,7 @@ int main(void)
         SOCKET_TEST(test_client_that_vanishes),
         SOCKET_TEST(test_second_agent),
         SOCKET_TEST(test_logs),
+        SOCKET_TEST(test_logs_since),
         SOCKET_TEST(test_history),
         SOCKET_TEST(test_worst_log_fits),
         LINE_TEST(test_line),

@@ -101,6 +101,33 @@ static void lines_bear_their_time(void **state)
         assert_memory_equal(at, "1970-01-01T00:00:00.000Z ", 25);
 }
 
+static void lines_are_found_by_their_time(void **state)
+{
+    const int64_t ms = 1795438276123;
+    uint64_t first;
+
+    (void)state;
+    memset(&ring_log, 0, sizeof ring_log);
+    assert_int_equal(app_log_find(&ring_log, 0), 0);
+    app_log_stamp(&ring_log, 0, "before the clock was set\n", 25);
+    first = ring_log.end;
+    app_log_stamp(&ring_log, ms, "one\n", 4);
+    app_log_stamp(&ring_log, ms + 5000, "two\nopen", 8);
+    assert_int_equal(app_log_find(&ring_log, 0), 0);
+    assert_int_equal(app_log_find(&ring_log, 1), first);
+    assert_int_equal(app_log_find(&ring_log, ms), first);
+    assert_int_equal(app_log_find(&ring_log, ms + 1), first + 29);
+    assert_int_equal(app_log_find(&ring_log, ms + 5000), first + 29);
+    assert_int_equal(app_log_find(&ring_log, ms + 5001), ring_log.end);
+    for (int i = 0; i < 40; i++) { /* until the first line of the ring is a piece of one */
+        app_log_append(&ring_log, pattern, sizeof ring_log.ring / 20 - 1);
+        app_log_append(&ring_log, "\n", 1);
+    }
+    first = ring_log.end;
+    app_log_stamp(&ring_log, ms + 9000, "last\n", 5);
+    assert_int_equal(app_log_find(&ring_log, ms + 6000), first);
+}
+
 static void the_file_outlives_the_agent(void **state)
 {
     char path[] = "/tmp/test_sup_log.XXXXXX";
@@ -139,9 +166,9 @@ static void the_file_outlives_the_agent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_ring_gives_nothing),    cmocka_unit_test(reader_goes_on_where_it_was),
-        cmocka_unit_test(oldest_bytes_make_room),      cmocka_unit_test(lines_bear_their_time),
-        cmocka_unit_test(the_file_outlives_the_agent),
+        cmocka_unit_test(empty_ring_gives_nothing),      cmocka_unit_test(reader_goes_on_where_it_was),
+        cmocka_unit_test(oldest_bytes_make_room),        cmocka_unit_test(lines_bear_their_time),
+        cmocka_unit_test(lines_are_found_by_their_time), cmocka_unit_test(the_file_outlives_the_agent),
     };
 
     return cmocka_run_group_tests_name("sup_log", tests, NULL, NULL);
