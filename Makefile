@@ -150,14 +150,15 @@ $(OUT)/agentd $(OUT)/agentctl: | $(OUT)/slipway
 
 test_sources  := $(wildcard tests/unit/test_*.c tests/hal/test_*.c)
 test_programs := $(test_sources:%.c=$(OUT)/%)
+test_parts := $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard tests/hal/conform_*.c))
 
 $(OUT)/libslipway.a: $(filter-out $(main),$(objects))
 	@rm -f $@
 	@ar rcs $@ $^
 
-$(test_sources:%.c=$(OUT)/obj/%.o): compile += -Itests
+$(test_sources:%.c=$(OUT)/obj/%.o) $(test_parts): compile += -Itests
 
-$(test_programs): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/libslipway.a
+$(test_programs): $(OUT)/%: $(OUT)/obj/%.o $(test_parts) $(OUT)/libslipway.a
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(link_start) -o $@ $^ $(link_libs) -lcmocka
@@ -171,7 +172,7 @@ unit:
 include tests/cuts/cuts.mk
 include tests/fleet/fleet.mk
 
--include $(objects:.o=.d) $(test_sources:%.c=$(OUT)/obj/%.d)
+-include $(objects:.o=.d) $(test_sources:%.c=$(OUT)/obj/%.d) $(test_parts:.o=.d)
 
 # --- size, checks, help ----------------------------------------------------------------------------------------------
 

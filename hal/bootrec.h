@@ -27,7 +27,10 @@ struct bootrec {
 };
 
 struct bootrec_caps {
-    bool atomic;    /* a cut during store() leaves the old record or the new one */
+    bool atomic; /* a cut during store() leaves the old record or the new one */
+    bool
+        one_start; /* it has no count: when reset.restart() asks for it, a slot that is first and on trial is started
+                       once, and after that the other one again */
     uint8_t copies; /* how many the medium holds */
 };
 

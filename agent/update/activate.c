@@ -44,6 +44,20 @@ int activate_arm(const struct board *b, enum slot_id slot, uint8_t tries, struct
     return store(b, &r, e);
 }
 
+int activate_again(const struct board *b, enum slot_id slot, struct err *e)
+{
+    struct bootrec r;
+    bool whole;
+    int rc = load(b, &r, &whole, e);
+
+    if (rc < 0)
+        return rc;
+    if (r.first != slot || r.left[slot] == 0)
+        return err_set(e, ERR_BOOT, "boot record: slot %c is not armed", 'A' + (int)slot);
+    r.left[slot]--;
+    return store(b, &r, e);
+}
+
 int activate_permit(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e)
 {
     struct bootrec r;

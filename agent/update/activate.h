@@ -10,6 +10,8 @@
 int activate_disarm(const struct board *b, enum slot_id slot, struct err *e);
 /* Start `slot` next, `tries` times at most, then the other one. */
 int activate_arm(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e);
+/* Where arming is good for one start: `slot` is armed, had it, and gets another one. One try less. */
+int activate_again(const struct board *b, enum slot_id slot, struct err *e);
 /* `slot`, the other one, may be started again when the present one can't be. */
 int activate_permit(const struct board *b, enum slot_id slot, uint8_t tries, struct err *e);
 /* `slot` is the one to stay with: first, and with all its tries. Stores nothing where that is so already, in every

@@ -77,6 +77,18 @@ static void trial_resume(struct machine *m, enum slot_id slot)
     booted_confirm(m);
 }
 
+/* The boot loader started a slot on trial once and went back, or was cut off before that: ask again. */
+static void trial_again(struct machine *m, enum slot_id slot)
+{
+    struct err e;
+
+    log_info("slot %c did not get as far as a confirmation: once more", 'A' + (int)slot);
+    if (activate_again(&board, slot, &e) == 0)
+        m->state = MACHINE_REBOOTING;
+    else
+        booted_record_failed(m, &e);
+}
+
 /* A version was armed, but the other slot is running: either it was never started, or the boot loader used up its
  * tries. */
 static int trial_missed(struct machine *m, struct err *e)
@@ -90,6 +102,10 @@ static int trial_missed(struct machine *m, struct err *e)
         return rc;
     if (r.first != slot) {
         trial_resume(m, slot);
+        return 0;
+    }
+    if (board.bootrec->caps.one_start && r.left[slot] > 1) {
+        trial_again(m, slot);
         return 0;
     }
     err_set(&m->cause, ERR_BOOT,

@@ -31,6 +31,9 @@ int wear_linux_read(const char *sys, const char *place, struct wear *out, struct
  * CONFIG_WATCHDOG_SYSFS. */
 int linux_watchdog_bootstatus(void);
 
+/* struct reset_ops: restart, with an argument for the firmware; "": none. */
+int linux_restart(const char *argument, struct err *e);
+
 /* struct board: app_root of every board whose app runs in the booted slot: "/". */
 int linux_app_root(enum slot_id slot, char *out, size_t cap, struct err *e);
 

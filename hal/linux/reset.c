@@ -1,7 +1,9 @@
 #include <errno.h>
+#include <linux/reboot.h>
 #include <linux/watchdog.h>
 #include <stdlib.h>
 #include <sys/reboot.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -24,11 +26,20 @@ static enum reset_cause reset_cause(void)
     return RESET_UNKNOWN;
 }
 
-static int reset_restart(struct err *e)
+int linux_restart(const char *argument, struct err *e)
 {
     sync();
-    (void)reboot(RB_AUTOBOOT);
+    if (*argument != '\0')
+        (void)syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART2,
+                      argument);
+    else
+        (void)reboot(RB_AUTOBOOT);
     return err_errno(e, "reboot");
+}
+
+static int reset_restart(struct err *e)
+{
+    return linux_restart("", e);
 }
 
 const struct reset_ops reset_linux = {.cause = reset_cause, .restart = reset_restart};

@@ -1,10 +1,14 @@
 #include "hal/board.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "hal/linux/linux.h"
+#include "hal/linux/tryboot.h"
 #include "hal/linux/uboot_vars.h"
 #include "kernel.h"
 #include "update/record.h"
@@ -12,9 +16,9 @@
 
 /* The board: the drivers of hal/linux, and what is wrong with them in the known-bad builds. */
 static const struct uboot_vars vars[] = {
-    [UBOOT_RAUC] = {UBOOT_RAUC, "", {"", ""}},
-    [UBOOT_MENDER] = {UBOOT_MENDER, "mender_boot_part", {CUTS_PART_A, CUTS_PART_B}},
-    [UBOOT_SWUPDATE] = {UBOOT_SWUPDATE, "bootpart", {CUTS_PART_A, CUTS_PART_B}},
+    [LOADER_SCRIPT] = {UBOOT_RAUC, "", {"", ""}},
+    [LOADER_MENDER] = {UBOOT_MENDER, "mender_boot_part", {CUTS_PART_A, CUTS_PART_B}},
+    [LOADER_SWUPDATE] = {UBOOT_SWUPDATE, "bootpart", {CUTS_PART_A, CUTS_PART_B}},
 };
 static struct uboot_env_place env_place = {
     .device = {"/dev/env", "/dev/env"},
@@ -22,6 +26,14 @@ static struct uboot_env_place env_place = {
     .size = ENV_SIZE,
     .lock = UBOOT_ENV_LOCK,
 };
+
+static const struct tryboot_place card = {.card = "/dev/env",
+                                          .firmware = KERNEL_FIRMWARE,
+                                          .partition = {CUTS_PART_A[0] - '0', CUTS_PART_B[0] - '0'}};
+
+/* The driver that this device has, and its place. */
+static const struct bootrec_ops *driver;
+static const void *place;
 
 static int nothing_synced(int fd, struct err *e)
 {
@@ -99,12 +111,31 @@ static int bad_uncounted(const void *arg, const struct bootrec *r, struct err *e
     return rc < 0 ? rc : uboot_env_write(arg, &env, e);
 }
 
+/* As open() with O_TRUNC does on the mounted partition: for a moment the file is empty. */
+static int bad_truncated(const struct bootrec *r, struct err *e)
+{
+    uint8_t dir[MEDIUM_SECTOR];
+    int fd = open(card.card, O_RDWR);
+    int rc = 0;
+
+    if (fd < 0 || io_pread_full(fd, dir, sizeof dir, 2 * sizeof dir) < 0)
+        return err_errno(e, "%s", card.card);
+    for (int len = 0; len < 2 && rc == 0; len++) {
+        dir[32 + 29] = (uint8_t)len;
+        if (io_pwrite_full(fd, dir, sizeof dir, 2 * sizeof dir) < 0 || fsync(fd) < 0)
+            rc = err_errno(e, "%s", card.card);
+    }
+    close(fd);
+    return rc < 0 ? rc : driver->store(place, r, e);
+}
+
 static int bad_store(const void *arg, const struct bootrec *r, struct err *e)
 {
     int rc = world.bad == BAD_TWO_WRITES                                 ? bad_two_writes(arg, r, e)
              : world.bad == BAD_SAME_COPY || world.bad == BAD_NAMES_BOTH ? bad_driver(arg, r, e)
              : world.bad == BAD_NO_COUNT                                 ? bad_uncounted(arg, r, e)
-                                                                         : bootrec_uboot.store(arg, r, e);
+             : world.bad == BAD_TRUNCATED                                ? bad_truncated(r, e)
+                                                                         : driver->store(place, r, e);
 
     for (int i = 0; rc == 0 && i < held_cnt; i++)
         rc = store_linux.write(WORLD_STATE_DIR, held[i].name, held[i].copy, held[i].bytes, held[i].len, e);
@@ -114,12 +145,14 @@ static int bad_store(const void *arg, const struct bootrec *r, struct err *e)
 
 static int booted(const void *arg, enum slot_id *out, struct err *e)
 {
-    return bootrec_uboot.booted(arg, out, e);
+    (void)arg;
+    return driver->booted(place, out, e);
 }
 
 static int load(const void *arg, struct bootrec *out, struct bootrec_health *health, struct err *e)
 {
-    return bootrec_uboot.load(arg, out, health, e);
+    (void)arg;
+    return driver->load(place, out, health, e);
 }
 
 static uint64_t boot_ms(void)
@@ -134,8 +167,8 @@ static int64_t wall_s(void)
 
 static struct tree_ops tree;
 static struct disk_ops disk;
-static const struct bootrec_ops bootrec = {
-    .caps = {.atomic = true, .copies = 2}, .load = load, .store = bad_store, .booted = booted};
+static struct bootrec_ops bootrec = {.load = load, .store = bad_store, .booted = booted};
+static struct reset_ops reset;
 static const struct clock_ops clock_cuts = {.boot_ms = boot_ms, .wall_s = wall_s};
 static const struct store_ops store = {.read = bad_read, .write = bad_write};
 
@@ -158,7 +191,7 @@ const struct board board = {
     .disk = &disk,
     .bootrec = &bootrec,
     .bootrec_arg = &env_place,
-    .reset = &reset_linux,
+    .reset = &reset,
     .clock = &clock_cuts,
     .store = &store,
     .pressure = &pressure,
@@ -175,5 +208,15 @@ void board_init(void)
     kernel.no_data_sync = world.bad == BAD_NO_DATA_SYNC;
     kernel.no_dir_sync = world.bad == BAD_NO_DIR_SYNC;
     held_cnt = 0;
-    env_place.vars = &vars[world.step ? world.step->words : UBOOT_RAUC];
+    if (world.step != NULL && world.step->loader == LOADER_TRYBOOT) {
+        driver = &bootrec_tryboot;
+        place = &card;
+        reset = reset_tryboot;
+    } else {
+        driver = &bootrec_uboot;
+        place = &env_place;
+        reset = reset_linux;
+        env_place.vars = &vars[world.step ? world.step->loader : LOADER_SCRIPT];
+    }
+    bootrec.caps = driver->caps;
 }

@@ -215,14 +215,27 @@ int kernel_find_existing(int dir_fd, const char *path, struct place *p)
 
 /* --- open, close -------------------------------------------------------------------------------------------------- */
 
-static int file_open(uint16_t node, int flags, bool is_cmdline)
+static int file_open(uint16_t node, int flags)
 {
     for (int i = 0; i < FILES_MAX; i++)
         if (kernel_files[i].node == 0) {
-            kernel_files[i] = (struct file){.node = node, .flags = flags, .is_cmdline = is_cmdline};
+            kernel_files[i] = (struct file){.node = node, .flags = flags};
             return KERNEL_FD_FIRST + i;
         }
     return kernel_fail(EMFILE);
+}
+
+static int text_open(int flags, const char *text, size_t len)
+{
+    int fd = file_open(FS_DATA, flags);
+    struct file *f = fd < 0 ? NULL : &kernel_files[fd - KERNEL_FD_FIRST];
+
+    if (f != NULL) {
+        f->is_text = true;
+        f->text_len = (uint8_t)len;
+        memcpy(f->text, text, len);
+    }
+    return fd;
 }
 
 static bool is_read_only(uint16_t node)
@@ -263,7 +276,11 @@ static int open_at(int dir_fd, const char *path, int flags, mode_t mode)
     struct place p;
 
     if (strcmp(path, "/proc/cmdline") == 0)
-        return file_open(FS_DATA, flags, true);
+        return text_open(flags, kernel.cmdline, strlen(kernel.cmdline));
+    if (strcmp(path, KERNEL_FIRMWARE "/partition") == 0)
+        return text_open(flags, (char[]){0, 0, 0, (char)kernel.partition}, 4);
+    if (strcmp(path, KERNEL_FIRMWARE "/tryboot") == 0)
+        return text_open(flags, "\0\0\0", 4);
     if (kernel_find(dir_fd, path, &p) < 0)
         return -1;
     if (p.node == 0 && (flags & O_CREAT) == 0)
@@ -271,7 +288,7 @@ static int open_at(int dir_fd, const char *path, int flags, mode_t mode)
     if (p.node == 0) {
         int node = kernel_make(&p, &(struct medium_op){.type = MEDIUM_FILE, .meta.mode = mode & 07777});
 
-        return node < 0 ? -1 : file_open((uint16_t)node, flags, false);
+        return node < 0 ? -1 : file_open((uint16_t)node, flags);
     }
     if ((flags & O_CREAT) != 0 && (flags & O_EXCL) != 0)
         return kernel_fail(EEXIST);
@@ -285,7 +302,7 @@ static int open_at(int dir_fd, const char *path, int flags, mode_t mode)
         size_change(p.node, 0);
         kernel_call_end();
     }
-    return file_open(p.node, flags, false);
+    return file_open(p.node, flags);
 }
 
 int __wrap_open(const char *path, int flags, ...);
@@ -319,7 +336,7 @@ int __wrap_fcntl(int fd, int verb, ...)
 
     if (f == NULL || verb != F_DUPFD_CLOEXEC)
         return kernel_fail(EINVAL);
-    return file_open(f->node, f->flags, false);
+    return file_open(f->node, f->flags);
 }
 
 CALL(int, close, int fd)
@@ -339,11 +356,9 @@ static ssize_t bytes_read(struct file *f, void *buf, size_t len, uint32_t at)
     const struct medium_node *n = &medium.now.nodes[f->node];
     size_t done = 0;
 
-    if (f->is_cmdline) {
-        size_t size = strlen(kernel.cmdline);
-
-        len = at >= size ? 0 : len < size - at ? len : size - at;
-        memcpy(buf, kernel.cmdline + at, len);
+    if (f->is_text) {
+        len = at >= f->text_len ? 0 : len < f->text_len - at ? len : f->text_len - at;
+        memcpy(buf, f->text + at, len);
         return (ssize_t)len;
     }
     if (n->type == MEDIUM_DIR)

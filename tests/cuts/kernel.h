@@ -3,8 +3,9 @@
  *
  *     /data/...             a filesystem
  *     /dev/slot-a, slot-b   disk slots; or, mounted on /run/slipway/slot, tree slots
- *     /dev/env              U-Boot's environment
+ *     /dev/env              U-Boot's environment, or the partition with AUTOBOOT.TXT
  *     /proc/cmdline         what the boot loader passed
+ *     /firmware/...         what a Raspberry Pi's firmware says
  *
  * A descriptor below KERNEL_FD_FIRST is the host's and goes to the host. What the core logs is kept for a failure's
  * report. poll() with nothing to wait for lets the simulated time pass.
@@ -18,6 +19,7 @@
 #include "hal/sim/medium.h"
 
 #define KERNEL_FD_FIRST 1000
+#define KERNEL_FIRMWARE "/firmware"
 
 enum fault_kind {
     FAULT_NONE = 0,
@@ -31,6 +33,7 @@ enum fault_kind {
 
 struct kernel {
     char cmdline[64];
+    uint8_t partition;         /* that a Raspberry Pi's firmware started */
     enum medium_fs guarded[2]; /* of the slot that is booted: a write to it is a failure */
     enum fault_kind fault;
     uint32_t fault_at;
@@ -50,7 +53,7 @@ void kernel_log_clear(void);
 
 /* Given by world.c. They don't return. */
 void world_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
-void world_restart(void) __attribute__((noreturn));
+void world_restart(bool tryboot) __attribute__((noreturn));
 /* Time has passed. */
 void world_tick(void);
 

@@ -16,7 +16,9 @@
 
 struct file {
     uint16_t node; /* 0: closed */
-    bool is_cmdline;
+    bool is_text;  /* not of the medium */
+    uint8_t text_len;
+    char text[64];
     int flags;
     uint32_t at;
 };

@@ -36,34 +36,58 @@ static const struct scenario {
     {"scrub", {{.tag = V_GOOD}, {.tag = V_BETTER}, {.tag = V_BETTER, .rots = true}}},
     {"rollback",
      {{.tag = V_GOOD}, {.tag = V_BETTER, .roll_back = true, .ends_with = V_GOOD, .event = "rollback"}}},
-    /* what depends on the boot loader's words */
+    /* what depends on the boot loader */
     {"mender",
-     {{.tag = V_GOOD, .words = UBOOT_MENDER},
-      {.tag = V_BETTER, .words = UBOOT_MENDER},
-      {.tag = V_BETTER, .words = UBOOT_MENDER, .rots = true}}},
+     {{.tag = V_GOOD, .loader = LOADER_MENDER},
+      {.tag = V_BETTER, .loader = LOADER_MENDER},
+      {.tag = V_BETTER, .loader = LOADER_MENDER, .rots = true}}},
     {"mender-crash",
-     {{.tag = V_GOOD, .words = UBOOT_MENDER},
-      {.tag = V_CRASHES, .words = UBOOT_MENDER, .ends_with = V_GOOD, .event = "trial"}}},
+     {{.tag = V_GOOD, .loader = LOADER_MENDER},
+      {.tag = V_CRASHES, .loader = LOADER_MENDER, .ends_with = V_GOOD, .event = "trial"}}},
     {"mender-panic",
-     {{.tag = V_GOOD, .words = UBOOT_MENDER},
-      {.tag = V_PANICS, .words = UBOOT_MENDER, .ends_with = V_GOOD, .event = "trial"}}},
+     {{.tag = V_GOOD, .loader = LOADER_MENDER},
+      {.tag = V_PANICS, .loader = LOADER_MENDER, .ends_with = V_GOOD, .event = "trial"}}},
     {"mender-rollback",
-     {{.tag = V_GOOD, .words = UBOOT_MENDER},
-      {.tag = V_BETTER, .words = UBOOT_MENDER, .roll_back = true, .ends_with = V_GOOD, .event = "rollback"}}},
-    {"swupdate",
-     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
-      {.tag = V_BETTER, .words = UBOOT_SWUPDATE},
-      {.tag = V_BETTER, .words = UBOOT_SWUPDATE, .rots = true}}},
-    {"swupdate-crash",
-     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
-      {.tag = V_CRASHES, .words = UBOOT_SWUPDATE, .ends_with = V_GOOD, .event = "trial"}}},
-    {"swupdate-panic",
-     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
-      {.tag = V_PANICS, .words = UBOOT_SWUPDATE, .ends_with = V_GOOD, .event = "trial"}}},
-    {"swupdate-rollback",
-     {{.tag = V_GOOD, .words = UBOOT_SWUPDATE},
+     {{.tag = V_GOOD, .loader = LOADER_MENDER},
       {.tag = V_BETTER,
-       .words = UBOOT_SWUPDATE,
+       .loader = LOADER_MENDER,
+       .roll_back = true,
+       .ends_with = V_GOOD,
+       .event = "rollback"}}},
+    {"swupdate",
+     {{.tag = V_GOOD, .loader = LOADER_SWUPDATE},
+      {.tag = V_BETTER, .loader = LOADER_SWUPDATE},
+      {.tag = V_BETTER, .loader = LOADER_SWUPDATE, .rots = true}}},
+    {"swupdate-crash",
+     {{.tag = V_GOOD, .loader = LOADER_SWUPDATE},
+      {.tag = V_CRASHES, .loader = LOADER_SWUPDATE, .ends_with = V_GOOD, .event = "trial"}}},
+    {"swupdate-panic",
+     {{.tag = V_GOOD, .loader = LOADER_SWUPDATE},
+      {.tag = V_PANICS, .loader = LOADER_SWUPDATE, .ends_with = V_GOOD, .event = "trial"}}},
+    {"swupdate-rollback",
+     {{.tag = V_GOOD, .loader = LOADER_SWUPDATE},
+      {.tag = V_BETTER,
+       .loader = LOADER_SWUPDATE,
+       .roll_back = true,
+       .ends_with = V_GOOD,
+       .event = "rollback"}}},
+    {"tryboot",
+     {{.tag = V_GOOD, .loader = LOADER_TRYBOOT},
+      {.tag = V_BETTER, .loader = LOADER_TRYBOOT},
+      {.tag = V_BETTER, .loader = LOADER_TRYBOOT, .rots = true}}},
+    {"tryboot-disk",
+     {{.tag = V_GOOD, .disk = true, .loader = LOADER_TRYBOOT},
+      {.tag = V_BETTER, .disk = true, .loader = LOADER_TRYBOOT}}},
+    {"tryboot-crash",
+     {{.tag = V_GOOD, .loader = LOADER_TRYBOOT},
+      {.tag = V_CRASHES, .loader = LOADER_TRYBOOT, .ends_with = V_GOOD, .event = "trial"}}},
+    {"tryboot-panic",
+     {{.tag = V_GOOD, .loader = LOADER_TRYBOOT},
+      {.tag = V_PANICS, .loader = LOADER_TRYBOOT, .ends_with = V_GOOD, .event = "trial"}}},
+    {"tryboot-rollback",
+     {{.tag = V_GOOD, .loader = LOADER_TRYBOOT},
+      {.tag = V_BETTER,
+       .loader = LOADER_TRYBOOT,
        .roll_back = true,
        .ends_with = V_GOOD,
        .event = "rollback"}}},
@@ -82,16 +106,17 @@ static const char *const bad_names[BAD_CNT] = {
     [BAD_MARK_FIRST] = "a scrub writes to a slot that is in order",
     [BAD_NAMES_BOTH] = "a slot that is written to stays in order",
     [BAD_NO_COUNT] = "armed, and U-Boot is not told to count",
+    [BAD_TRUNCATED] = "AUTOBOOT.TXT is emptied and written anew",
 };
 
-static struct medium_image factory[2]; /* of tree slots, of disk slots */
+static struct medium_image factory[FACTORY_CNT];
 
 /* The device before `step` of the scenario. False when it does not even get there. */
 static bool base_make(const struct scenario *s, unsigned step, struct medium_image *out)
 {
     struct medium_image next;
 
-    *out = factory[s->steps[0].disk];
+    *out = factory[version_factory(&s->steps[0])];
     for (unsigned i = 0; i < step; i++) {
         struct way way = {.scenario = s->name, .step = i};
 
@@ -107,7 +132,7 @@ static bool base_make(const struct scenario *s, unsigned step, struct medium_ima
 static void device_new(void)
 {
     medium_compact(&(struct medium_image){0});
-    versions_init(&factory[0], &factory[1]);
+    versions_init(factory);
 }
 
 static void task_run(const struct scenario *s, unsigned step, enum bad bad)
@@ -196,10 +221,12 @@ static bool good_run(int jobs, struct tally *sum)
     return all;
 }
 
-/* What is wrong with a build may be seen with some words only. */
+/* What is wrong with a build may be seen with one boot loader only. */
 static bool bad_shows(enum bad bad, const struct step *step)
 {
-    return bad != BAD_NO_COUNT || (step->words != UBOOT_RAUC && step->tag == V_PANICS);
+    return bad == BAD_NO_COUNT    ? step->loader == LOADER_MENDER && step->tag == V_PANICS
+           : bad == BAD_TRUNCATED ? step->loader == LOADER_TRYBOOT
+                                  : step->loader == LOADER_SCRIPT;
 }
 
 /* A proof that can't fail proves nothing: each build that is wrong in one way must fail somewhere. */

@@ -148,6 +148,11 @@ long __wrap_syscall(long number, ...)
         uint8_t *out = va_arg(ap, uint8_t *);
 
         rc = dir_read(fd, out, va_arg(ap, size_t));
+    } else if (number == SYS_reboot) {
+        (void)va_arg(ap, int);
+        (void)va_arg(ap, int);
+        (void)va_arg(ap, int);
+        world_restart(strcmp(va_arg(ap, const char *), "0 tryboot") == 0);
     } else {
         errno = ENOSYS;
     }
@@ -386,7 +391,7 @@ CALL(int, poll, struct pollfd *set, nfds_t cnt, int timeout_ms)
 CALL(int, reboot, int verb)
 {
     (void)verb;
-    world_restart();
+    world_restart(false);
 }
 
 CALL(void, abort, void)

@@ -11,7 +11,6 @@
 #include "kernel.h"
 #include "versions.h"
 
-#define BOOTS_MAX 32
 #define TEXT_LEN (ENV_SIZE - 5)
 
 static struct {
@@ -60,6 +59,19 @@ static void env_load(void)
     memcpy(env.text, c[env.active] + 5, TEXT_LEN);
 }
 
+void device_write(uint32_t sector, const uint8_t *data, uint32_t sectors)
+{
+    for (uint32_t s = 0; s < sectors; s++)
+        medium_do(&(struct medium_op){.kind = OP_DATA,
+                                      .fs = DEV_ENV,
+                                      .owner = DEV_ENV,
+                                      .node = DEV_ENV,
+                                      .at = sector + s,
+                                      .id = medium_content(data + s * MEDIUM_SECTOR),
+                                      .call_end = s == sectors - 1});
+    medium_do(&(struct medium_op){.kind = OP_SYNC, .owner = DEV_ENV, .call_end = true});
+}
+
 static void env_save(void)
 {
     uint8_t c[ENV_SIZE];
@@ -70,15 +82,7 @@ static void env_save(void)
     c[4] = ++env.flags;
     crc = (uint32_t)crc32(0, c + 5, TEXT_LEN);
     memcpy(c, &crc, sizeof crc);
-    for (uint32_t s = 0; s < ENV_SIZE / MEDIUM_SECTOR; s++)
-        medium_do(&(struct medium_op){.kind = OP_DATA,
-                                      .fs = DEV_ENV,
-                                      .owner = DEV_ENV,
-                                      .node = DEV_ENV,
-                                      .at = (uint32_t)to * ENV_GAP / MEDIUM_SECTOR + s,
-                                      .id = medium_content(c + s * MEDIUM_SECTOR),
-                                      .call_end = s == ENV_SIZE / MEDIUM_SECTOR - 1});
-    medium_do(&(struct medium_op){.kind = OP_SYNC, .owner = DEV_ENV, .call_end = true});
+    device_write((uint32_t)to * ENV_GAP / MEDIUM_SECTOR, c, ENV_SIZE / MEDIUM_SECTOR);
     env.active = to;
 }
 
@@ -168,7 +172,7 @@ static int script_start(void)
 
 static bool is_mender(void)
 {
-    return world.step->words == UBOOT_MENDER;
+    return world.step->loader == LOADER_MENDER;
 }
 
 static const char *part_name(void)
@@ -228,7 +232,7 @@ enum slot_id uboot_start(void)
         env_load();
         if (env.active < 0)
             world_fail("U-Boot finds no good copy of its environment");
-        slot = world.step->words == UBOOT_RAUC ? script_start() : counted_start();
+        slot = world.step->loader == LOADER_SCRIPT ? script_start() : counted_start();
         if (slot >= 0)
             return (enum slot_id)slot;
     }
@@ -294,7 +298,7 @@ void uboot_expect(enum slot_id first, unsigned tries, bool other_may_start)
         world_fail("at the end the environment has no good copy");
     if (strcmp(env_get("board"), "cuts") != 0 || *env_get("c15_setup") != 'p')
         world_fail("a variable of the board is lost");
-    if (world.step->words == UBOOT_RAUC)
+    if (world.step->loader == LOADER_SCRIPT)
         script_expect(first, tries, other_may_start);
     else
         counted_expect(first, tries, other_may_start);

@@ -319,7 +319,7 @@ static void factory_make(const struct step *kind, struct medium_image *out)
     kernel.fault = FAULT_NONE;
     kernel.guarded[0] = kernel.guarded[1] = FS_NONE;
     kernel_start();
-    uboot_factory();
+    (kind->loader == LOADER_TRYBOOT ? tryboot_factory : uboot_factory)();
     medium_do(&(struct medium_op){
         .kind = OP_MAKE, .fs = FS_DATA, .type = MEDIUM_DIR, .node = FS_CNT, .meta.mode = 0700});
     medium_do(&(struct medium_op){
@@ -335,9 +335,17 @@ static void factory_make(const struct step *kind, struct medium_image *out)
     *out = medium.now;
 }
 
-void versions_init(struct medium_image *factory_tree, struct medium_image *factory_disk)
+unsigned version_factory(const struct step *step)
 {
-    static const struct step of_tree = {.disk = false}, of_disk = {.disk = true};
+    return (step->disk ? 1u : 0u) + (step->loader == LOADER_TRYBOOT ? 2u : 0u);
+}
+
+void versions_init(struct medium_image factories[FACTORY_CNT])
+{
+    static const struct step kinds[FACTORY_CNT] = {{.disk = false},
+                                                   {.disk = true},
+                                                   {.disk = false, .loader = LOADER_TRYBOOT},
+                                                   {.disk = true, .loader = LOADER_TRYBOOT}};
 
     if (own.tree == NULL) {
         own.tree = slot_tree_new();
@@ -349,6 +357,6 @@ void versions_init(struct medium_image *factory_tree, struct medium_image *facto
     board_init();
     for (int v = 0; v < V_CNT; v++)
         content_fill((char *)own.disk_image[v], DISK_LEN, "image", v);
-    factory_make(&of_tree, factory_tree);
-    factory_make(&of_disk, factory_disk);
+    for (size_t i = 0; i < FACTORY_CNT; i++)
+        factory_make(&kinds[i], &factories[i]);
 }

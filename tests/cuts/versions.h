@@ -5,8 +5,11 @@
 
 #include "world.h"
 
+#define FACTORY_CNT 4
 /* Learn what a slot looks like that holds each version, and make a new device of each kind. */
-void versions_init(struct medium_image *factory_tree, struct medium_image *factory_disk);
+void versions_init(struct medium_image factories[FACTORY_CNT]);
+/* Which of them `step` begins with. */
+unsigned version_factory(const struct step *step);
 /* Forget files that were open; of a new device everything. */
 void version_begin(bool new_device);
 /* What update/stage_slot.c does with a slot, without the pipes. */

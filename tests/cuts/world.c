@@ -23,7 +23,8 @@ struct world world;
 
 static struct {
     jmp_buf out;
-    bool runs; /* `out` is good */
+    bool runs;    /* `out` is good */
+    bool tryboot; /* the reboot was one for it */
     const struct medium_image *from;
     struct machine machine;
     struct loop loop;
@@ -61,8 +62,9 @@ bool world_is_installing(void)
     return own.machine.state == MACHINE_INSTALLING;
 }
 
-void world_restart(void)
+void world_restart(bool tryboot)
 {
+    own.tryboot = tryboot;
     longjmp(own.out, WORLD_RESTARTS);
 }
 
@@ -192,7 +194,8 @@ int worker_poll(struct worker *w, struct err *e)
 {
     (void)e;
     if (++own.polls % POLLS_PATIENCE == 0 && kernel.fault == FAULT_EROFS)
-        world_restart(); /* a filesystem that takes nothing more is looked at again when it is mounted anew */
+        world_restart(
+            false); /* a filesystem that takes nothing more is looked at again when it is mounted anew */
     if (own.polls > POLLS_MAX)
         time_up();
     loop_timer_set(w->loop, &own.worker_timer, 100);
@@ -369,6 +372,14 @@ static void agentd_run(void)
     world_fail("agentd does not start: %s", e.text);
 }
 
+static enum slot_id loader_start(void)
+{
+    bool asked = own.tryboot;
+
+    own.tryboot = false;
+    return world.step->loader == LOADER_TRYBOOT ? tryboot_start(asked) : uboot_start();
+}
+
 static void power_on(void)
 {
     enum version v;
@@ -376,13 +387,13 @@ static void power_on(void)
     medium_reset(own.from);
     kernel_start();
     kernel.guarded[0] = kernel.guarded[1] = FS_NONE;
-    world.booted = uboot_start();
+    world.booted = loader_start();
     v = version_of_slot(world.booted);
     if (v == V_NONE)
         world_fail("slot %c is started, and holds no whole version", 'A' + (int)world.booted);
     if (v == V_PANICS)
         longjmp(own.out, WORLD_RESTARTS);
-    if (world.step->words == UBOOT_RAUC)
+    if (world.step->loader == LOADER_SCRIPT)
         snprintf(kernel.cmdline, sizeof kernel.cmdline, "quiet slipway.slot=%c\n", 'A' + (int)world.booted);
     else
         snprintf(kernel.cmdline, sizeof kernel.cmdline, "quiet root=/dev/mmcblk0p%s rootwait\n",
@@ -407,7 +418,8 @@ static void end_check(void)
         world_fail("the other slot is not mended");
     if (v != want)
         world_fail("ends with v%d, want v%d", (int)v, (int)want);
-    uboot_expect(world.booted, TRIES, version_of_slot(slot_other(world.booted)) != V_NONE);
+    (s->loader == LOADER_TRYBOOT ? tryboot_expect : uboot_expect)(
+        world.booted, TRIES, version_of_slot(slot_other(world.booted)) != V_NONE);
     if (s->event != NULL &&
         (strcmp(m->store.state.failure.event, s->event) != 0 || m->store.state.failure.code == 0 ||
          digest_compare(&m->store.state.failure.digest, &tag) != VERDICT_MATCH))
@@ -460,6 +472,7 @@ static void run_begin(const struct medium_image *from, const struct step *step)
 {
     own.from = from;
     own.settled = own.polls = 0;
+    own.tryboot = false;
     version_begin(true);
     world.step = step;
     world.boots = 0;
@@ -504,7 +517,7 @@ enum world_end world_storm(const struct medium_image *from, const struct step *s
         enum slot_id slot;
 
         medium_reset(own.from);
-        slot = uboot_start();
+        slot = loader_start();
         if (version_of_slot(slot) == V_NONE)
             world_fail("start %d of a storm is of slot %c, which holds no whole version", i + 1,
                        'A' + (int)slot);

@@ -8,7 +8,6 @@
 #define SLIPWAY_TESTS_CUTS_WORLD_H
 
 #include "hal/bootrec.h"
-#include "hal/linux/uboot_vars.h"
 #include "hal/sim/medium.h"
 
 /* Versions of the image. */
@@ -23,10 +22,13 @@ enum version {
     V_CNT
 };
 
+/* What starts the slots. */
+enum loader { LOADER_SCRIPT = 0, LOADER_MENDER, LOADER_SWUPDATE, LOADER_TRYBOOT };
+
 /* One thing that happens to a device, and what must have come of it in the end. */
 struct step {
-    enum version tag;        /* what the registry's tag names */
-    enum uboot_words words;  /* what the boot loader goes by */
+    enum version tag; /* what the registry's tag names */
+    enum loader loader;
     bool disk;               /* slots are raw partitions */
     bool roll_back, by_hand; /* `agentctl rollback` once idle; `agentctl confirm` during the trial */
     bool net_fails;          /* the first download after each start breaks off */
@@ -49,6 +51,7 @@ enum bad {
     BAD_MARK_FIRST,   /* a scrub writes to a slot that may be started */
     BAD_NAMES_BOTH,   /* a slot that is written to stays in the boot loader's order */
     BAD_NO_COUNT,     /* armed, and U-Boot is not told to count */
+    BAD_TRUNCATED,    /* AUTOBOOT.TXT is emptied and written anew */
     BAD_CNT
 };
 
@@ -80,6 +83,14 @@ enum slot_id uboot_start(void);
 /* The environment as the factory writes it, with variables that are not ours. */
 void uboot_factory(void);
 void uboot_expect(enum slot_id first, unsigned tries, bool other_may_start);
+/* tryboot.c: the same for a Raspberry Pi's firmware. `asked`: the reboot was one for "0 tryboot". */
+enum slot_id tryboot_start(bool asked);
+void tryboot_factory(void);
+void tryboot_expect(enum slot_id first, unsigned tries, bool other_may_start);
+
+/* What the model of a boot loader writes, in one go. */
+void device_write(uint32_t sector, const uint8_t *data, uint32_t sectors);
+#define BOOTS_MAX 32
 
 #define WORLD_STATE_DIR "/data/slipway"
 #define CUTS_PART_A "2" /* the slots' partitions, in the words of others */

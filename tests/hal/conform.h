@@ -1,5 +1,6 @@
 /* What every driver of a port must keep, whichever board it is for. Each check answers NULL, or what the driver does
- * wrong; a port's test runs it on the real drivers, which must pass, and on broken ones, which must not. */
+ * wrong; a port's test runs it on the real drivers, which must pass, and on broken ones, which must not. What more than one
+ * program runs stands in conform_*.c. */
 #ifndef SLIPWAY_TESTS_HAL_CONFORM_H
 #define SLIPWAY_TESTS_HAL_CONFORM_H
 
