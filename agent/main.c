@@ -18,6 +18,7 @@
 
 struct arguments {
     const char *conf;
+    const char *target; /* the name of an app, "" for the system */
     struct stage_job job;
     struct fetch_setup fetch;
     struct scrub_job scrub;
@@ -38,14 +39,18 @@ static int arguments_read(int argc, char **argv, struct arguments *out)
     int opt;
 
     *out = (struct arguments){.conf = CONF_DEFAULT,
+                              .target = "",
                               .fetch = {.secret = board.secret,
                                         .req_fd = FETCH_FD_REQUEST,
                                         .body_fd = FETCH_FD_BODY,
                                         .meter_fd = FETCH_FD_METER}};
-    while ((opt = getopt(argc, argv, "c:s:d:m:f:t:o:b:u:n:x:r:F:alp")) != -1) {
+    while ((opt = getopt(argc, argv, "c:w:s:d:m:f:t:o:b:u:n:x:r:F:alp")) != -1) {
         switch (opt) {
         case 'c':
             out->conf = optarg;
+            break;
+        case 'w':
+            out->target = optarg;
             break;
         case 's':
             out->job.slot = out->scrub.slot = strcmp(optarg, "B") == 0 ? SLOT_B : SLOT_A;
@@ -124,7 +129,7 @@ static int role_run(const char *role, int argc, char **argv)
         return forward_main(argc, argv);
     if (arguments_read(argc, argv, &a) < 0)
         return usage();
-    if (conf_load(a.conf, &conf, &e) < 0) {
+    if (conf_load(a.conf, &conf, &e) < 0 || conf_view(&conf, a.target, &e) < 0) {
         log_error("%s", e.text);
         return 1;
     }

@@ -29,6 +29,7 @@ struct board {
     /* Where the app's root is when `slot` is booted; linux_app_root says "/". ERR_LIMIT when `out` is too small. */
     int (*app_root)(enum slot_id slot, char *out, size_t cap, struct err *e);
     const struct tree_ops *tree;
+    const struct tree_ops *folder; /* of trees that are folders: those of apps, in the state directory */
     const struct disk_ops *disk;
     const struct bootrec_ops *bootrec;
     const void *bootrec_arg;

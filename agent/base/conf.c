@@ -63,6 +63,7 @@ const struct conf_key conf_keys[] = {
     {"app", "volumes", NULL, KIND_APP, AT(app), 0, 0},
     {"app", "devices", NULL, KIND_APP, AT(app), 0, 0},
     {"app", "capabilities", NULL, KIND_APP, AT(app), 0, 0},
+    {CONF_NAMED, "image", NULL, KIND_IMAGE, offsetof(struct conf_target, registry), 0, 0},
     {"control", "socket", "/run/slipway/agentd.sock", KIND_PATH, AT(control.socket), LEN(control.socket)},
     {"control", "serial", NULL, KIND_PATH, AT(control.serial), LEN(control.serial)},
     {"control", "serial_baud", "115200", KIND_NUMBER, AT(control.serial_baud), 1200, 4000000},
@@ -356,9 +357,17 @@ static int repository_put(const struct conf_key *k, char *out, const char *value
     return conf_text_put(out, (size_t)k->max + 1, value, k->name, e);
 }
 
-int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct err *e)
+static void *place_of(const struct conf_key *k, struct conf *c, struct conf_target *t)
 {
-    void *at = (char *)c + k->offset;
+    if (!t)
+        return (char *)c + k->offset;
+    return strcmp(k->section, CONF_NAMED) ? (char *)&t->app + (k->offset - AT(app)) : (char *)t + k->offset;
+}
+
+int conf_value_put(const struct conf_key *k, struct conf *c, struct conf_target *t, char *value,
+                   struct err *e)
+{
+    void *at = place_of(k, c, t);
 
     switch (k->kind) {
     case KIND_TEXT:
@@ -381,7 +390,7 @@ int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct
     case KIND_SCRUB:
         return scrub_put(k, at, value, e);
     case KIND_APP:
-        return conf_app_put(&c->app, k->name, value, e);
+        return conf_app_put(t ? &t->app : &c->app, k->name, value, e);
     case KIND_IMAGE:
         return image_put(at, value, e);
     case KIND_MIRRORS:

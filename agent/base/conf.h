@@ -19,6 +19,8 @@
 #define CONF_MIRROR_MAX 4
 #define CONF_KEY_MAX 8
 #define CONF_WINDOW_MAX 4
+#define CONF_NAME_MAX 32
+#define CONF_TARGET_MAX (CONFIG_APPS_MAX > 0 ? CONFIG_APPS_MAX : 1)
 
 /* [registry] */
 struct conf_registry {
@@ -119,6 +121,13 @@ struct conf_app {
     char devices[CONF_APP_DEVICE_MAX][64]; /* "": end of the list */
 };
 
+/* [app NAME]: an app that follows an image of its own, beside the system. */
+struct conf_target {
+    char name[CONF_NAME_MAX];      /* "": end of the list */
+    struct conf_registry registry; /* the image is its own, all else as in [registry] */
+    struct conf_app app;
+};
+
 /* [control] */
 struct conf_control {
     char socket[CONF_PATH_MAX];
@@ -131,6 +140,8 @@ struct conf_agent {
     char state_dir[CONF_PATH_MAX];
     char stage_dir
         [CONF_PATH_MAX]; /* "stage" below it: what the role stage keeps, and all of it that stage sees */
+    char root_dir
+        [CONF_PATH_MAX]; /* the system's stage_dir, for every target: the keys of the last signed root */
     uint32_t watchdog_s; /* 0: not used */
     uint32_t worker_uid; /* user and group id that fetch and decode run as: never root's */
 };
@@ -143,15 +154,24 @@ struct conf {
     struct conf_app app;
     struct conf_control control;
     struct conf_agent agent;
+    struct conf_target apps[CONF_TARGET_MAX];
+    char
+        target[CONF_NAME_MAX]; /* whose view this is: "" the system's, else that of an app, see conf_view() */
+    uint32_t others_kb;        /* what the budgets of all other apps of the board add up to */
 };
 
 /* Read `path` into *out, which is filled with the defaults first. ERR_CONFIG names the file and the line. */
 int conf_load(const char *path, struct conf *out, struct err *e);
 
+/* Make *c, as loaded, the view that the app `name` has: registry, app and slots are its own, and so are the folders below
+ * "apps/NAME" of the state directory. "" changes nothing. ERR_ABSENT when there is no [app NAME]. */
+int conf_view(struct conf *c, const char *name, struct err *e);
+
 #define CONF_TEXT_MAX 2304
 
 struct conf_value {
-    const char *section, *key;
+    char section[CONF_NAME_MAX + 8];
+    const char *key;
     unsigned line; /* of the file; 0: the default */
     char text
         [CONF_TEXT_MAX]; /* as written, "" for none. Secrets are left out: values of `env`, a name in `proxy` */

@@ -7,6 +7,7 @@
 
 #include "base/conf_app.h"
 #include "base/conf_key.h"
+#include "base/conf_target.h"
 #include "base/io.h"
 #include "base/word.h"
 
@@ -16,25 +17,38 @@ struct parser {
     const char *path;
     struct conf *conf;
     struct err *err;
-    const char *section; /* of conf_keys[]; NULL before the first */
+    const char *section;        /* of conf_keys[]; NULL before the first */
+    struct conf_target *target; /* of [app NAME], whose section is "app"; else NULL */
     unsigned line;
-    const char *text;                   /* of the file, as far as it is not cut up */
-    unsigned seen_at[CONF_KEY_CNT_MAX]; /* line; 0: not seen */
-    struct {
-        size_t at, len;
-    } value[CONF_KEY_CNT_MAX]; /* in the file, where it was seen */
+    const char *text; /* of the file, as far as it is not cut up */
+    struct seen {
+        unsigned line;                             /* 0: not seen */
+        size_t at, len;                            /* of the value, in the file */
+    } seen[1 + CONF_TARGET_MAX][CONF_KEY_CNT_MAX]; /* those of each target in a row of its own */
 };
 
-static int presets_put(struct conf *c, struct err *e)
+/* What is known of a key of the section that is read: the first row has all but those of the targets. */
+static struct seen *seen_of(struct parser *p, const struct conf_target *t, size_t key)
 {
-    memset(c, 0, sizeof *c);
+    return &p->seen[t ? 1 + (t - p->conf->apps) : 0][key];
+}
+
+/* [app NAME] has the keys of [app], and some of its own. */
+static bool key_is_of(const struct conf_key *k, const char *section, bool named)
+{
+    return !strcmp(k->section, section) || (named && !strcmp(k->section, CONF_NAMED));
+}
+
+/* Of all sections, or of the new target `t`. */
+static int presets_put(struct conf *c, struct conf_target *t, struct err *e)
+{
     for (size_t i = 0; i < conf_key_cnt; i++) {
         char value[64];
 
-        if (!conf_keys[i].preset)
+        if (!conf_keys[i].preset || (t && !key_is_of(&conf_keys[i], "app", true)))
             continue;
         if (conf_text_put(value, sizeof value, conf_keys[i].preset, conf_keys[i].name, e) ||
-            conf_value_put(&conf_keys[i], c, value, e))
+            conf_value_put(&conf_keys[i], c, t, value, e))
             return e->code;
     }
     return 0;
@@ -79,6 +93,40 @@ static int key_refuse(const char *name, const char *section, struct err *e)
     return err_set(e, ERR_CONFIG, "unknown key \"%.40s\" in [%s]", name, section);
 }
 
+/* --- targets ------------------------------------------------------------------------------------------------------- */
+
+/* Letters, digits and '-', as in the names of folders and hosts. */
+static bool target_name_valid(const char *s)
+{
+    size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+    return n > 0 && n < CONF_NAME_MAX && !s[n] && s[0] != '-';
+}
+
+/* The target of that name, made when there is none. */
+static int target_take(struct parser *p, const char *name)
+{
+    struct conf_target *t = p->conf->apps;
+    struct conf_target *end = t + CONFIG_APPS_MAX;
+
+    if (!target_name_valid(name))
+        return err_set(p->err, ERR_CONFIG,
+                       "[app %.40s]: a name has up to %d lower case letters, digits and '-'", name,
+                       CONF_NAME_MAX - 1);
+    while (t < end && t->name[0] && strcmp(t->name, name) != 0)
+        t++;
+    if (t == end)
+        return err_set(p->err, ERR_CONFIG,
+                       "[app %s]: this build takes %d apps beside the system's (APPS_MAX)", name,
+                       CONFIG_APPS_MAX);
+    p->section = "app";
+    p->target = t;
+    if (t->name[0])
+        return 0;
+    snprintf(t->name, sizeof t->name, "%s", name);
+    return presets_put(p->conf, t, p->err);
+}
+
 /* --- lines --------------------------------------------------------------------------------------------------------- */
 
 static int section_parse(struct parser *p, char *line)
@@ -91,6 +139,9 @@ static int section_parse(struct parser *p, char *line)
         return err_set(p->err, ERR_CONFIG, "\"%.40s\" has no closing ]", line);
     line[len - 1] = '\0';
     name = conf_trim(line + 1);
+    if (!strncmp(name, "app", 3) && conf_is_space(name[3]))
+        return target_take(p, conf_trim(name + 3));
+    p->target = NULL;
     for (size_t i = 0; i < conf_key_cnt; i++)
         if (!strcmp(conf_keys[i].section, name)) {
             p->section = conf_keys[i].section;
@@ -115,14 +166,14 @@ static int pair_parse(struct parser *p, char *line)
     if (!p->section)
         return err_set(p->err, ERR_CONFIG, "\"%.40s\" stands before the first [section]", name);
     for (size_t i = 0; i < conf_key_cnt; i++) {
-        if (strcmp(conf_keys[i].section, p->section) || strcmp(conf_keys[i].name, name))
+        struct seen *seen = seen_of(p, p->target, i);
+
+        if (!key_is_of(&conf_keys[i], p->section, p->target) || strcmp(conf_keys[i].name, name))
             continue;
-        if (p->seen_at[i])
-            return err_set(p->err, ERR_CONFIG, "%s is already set in line %u", name, p->seen_at[i]);
-        p->seen_at[i] = p->line;
-        p->value[i].at = (size_t)(value - p->text);
-        p->value[i].len = strlen(value);
-        return conf_value_put(&conf_keys[i], p->conf, value, p->err);
+        if (seen->line)
+            return err_set(p->err, ERR_CONFIG, "%s is already set in line %u", name, seen->line);
+        *seen = (struct seen){p->line, (size_t)(value - p->text), strlen(value)};
+        return conf_value_put(&conf_keys[i], p->conf, p->target, value, p->err);
     }
     return key_refuse(name, p->section, p->err);
 }
@@ -165,7 +216,7 @@ static int trust_check(const struct conf *c, const char *path, struct err *e)
 
     while (cnt < CONF_KEY_MAX && c->trust.keys[cnt][0])
         cnt++;
-    if (!c->trust.required || !c->registry.host[0])
+    if (!c->trust.required || !(c->registry.host[0] || c->apps[0].name[0]))
         return 0;
     if (cnt == 0)
         return err_set(e, ERR_CONFIG,
@@ -198,7 +249,8 @@ static int conf_check(struct conf *c, const char *path, struct err *e)
         return err_set(e, ERR_CONFIG, "%s: [agent] state_dir is too long", path);
     if (conf_app_check(&c->app, e))
         return err_prefix(e, "%s: [app]", path);
-    return trust_check(c, path, e);
+    memcpy(a->root_dir, a->stage_dir, sizeof a->root_dir);
+    return trust_check(c, path, e) ? e->code : conf_targets_finish(c, path, e);
 }
 
 /* The file's text is copied to `whole`, where that is not NULL, before it is cut up. */
@@ -209,7 +261,8 @@ static int load(struct parser *p, char *whole)
     struct err *e = p->err;
     ssize_t len;
 
-    if (presets_put(p->conf, e))
+    memset(p->conf, 0, sizeof *p->conf);
+    if (presets_put(p->conf, NULL, e))
         return err_prefix(e, "built-in default");
     len = io_read_file(path, text, sizeof text);
     if (len < 0 && errno == EFBIG)
@@ -257,35 +310,52 @@ static void proxy_text(const char *proxy, char *out, size_t cap)
     snprintf(out, cap, "%s%s", at ? "http://*" : "", at ? at : proxy);
 }
 
-static void value_show(const struct parser *p, const char *whole, size_t i, struct conf_value *v)
+static void value_show(struct parser *p, const char *whole, const struct conf_target *t, size_t i,
+                       struct conf_value *v)
 {
+    const struct conf_app *app = t ? &t->app : &p->conf->app;
+    const struct seen *seen = seen_of(p, t, i);
     const struct conf_key *k = &conf_keys[i];
 
-    v->section = k->section;
+    snprintf(v->section, sizeof v->section, "%s%s", t ? "app " : k->section, t ? t->name : "");
     v->key = k->name;
-    v->line = p->seen_at[i];
+    v->line = seen->line;
     if (!v->line)
         snprintf(v->text, sizeof v->text, "%s", k->preset ? k->preset : "");
     else if (k->kind == KIND_PROXY)
         proxy_text(p->conf->registry.proxy, v->text, sizeof v->text);
     else if (!strcmp(k->section, "app") && !strcmp(k->name, "env"))
-        env_text(&p->conf->app.env, v->text, sizeof v->text);
+        env_text(&app->env, v->text, sizeof v->text);
     else
-        snprintf(v->text, sizeof v->text, "%.*s", (int)p->value[i].len, whole + p->value[i].at);
+        snprintf(v->text, sizeof v->text, "%.*s", (int)seen->len, whole + seen->at);
+}
+
+/* The keys of a target, or all others. */
+static void values_show(struct parser *p, const char *whole, const struct conf_target *t,
+                        void (*see)(void *ctx, const struct conf_value *v), void *ctx)
+{
+    struct conf_value v;
+
+    for (size_t i = 0; i < conf_key_cnt; i++) {
+        if (t ? !key_is_of(&conf_keys[i], "app", true) : !strcmp(conf_keys[i].section, CONF_NAMED))
+            continue;
+        memset(&v, 0, sizeof v);
+        value_show(p, whole, t, i, &v);
+        see(ctx, &v);
+    }
 }
 
 int conf_show(const char *path, struct conf *out, void (*see)(void *ctx, const struct conf_value *v),
               void *ctx, struct err *e)
 {
     char whole[CONF_FILE_MAX + 1]; /* not static: that would count to the ceiling of every role */
-    struct conf_value v;
     struct parser p = {.path = path, .conf = out, .err = e};
     int rc = load(&p, whole);
 
-    for (size_t i = 0; rc == 0 && i < conf_key_cnt; i++) {
-        memset(&v, 0, sizeof v);
-        value_show(&p, whole, i, &v);
-        see(ctx, &v);
-    }
-    return rc;
+    if (rc)
+        return rc;
+    values_show(&p, whole, NULL, see, ctx);
+    for (const struct conf_target *t = out->apps; t < out->apps + CONFIG_APPS_MAX && t->name[0]; t++)
+        values_show(&p, whole, t, see, ctx);
+    return 0;
 }

@@ -32,17 +32,21 @@ struct conf_key {
     const char *name;
     const char *preset; /* the default, written as in the file; NULL: empty, 0, no */
     enum conf_kind kind;
-    size_t offset;
+    size_t offset; /* in struct conf; of CONF_NAMED in struct conf_target */
     uint32_t min;
     uint32_t max;
 };
+
+/* The section of keys that only [app NAME] has; it has all of [app] besides. */
+#define CONF_NAMED "app NAME"
 
 extern const struct conf_key conf_keys[]; /* those of a section in a row */
 extern const size_t conf_key_cnt;
 #define CONF_KEY_CNT_MAX 64
 
-/* Put a value, which is cut up, into its place. An error says what was wanted. */
-int conf_value_put(const struct conf_key *k, struct conf *c, char *value, struct err *e);
+/* Put a value, which is cut up, into its place; `t`: that of an [app NAME], or NULL. An error says what was wanted. */
+int conf_value_put(const struct conf_key *k, struct conf *c, struct conf_target *t, char *value,
+                   struct err *e);
 int conf_text_put(char *out, size_t cap, const char *value, const char *what, struct err *e);
 
 /* As Docker writes sizes: 64m, 512K, 1G. */

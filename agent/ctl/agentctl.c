@@ -27,16 +27,18 @@
 struct call {
     struct session session;
     bool follow;
-    uint32_t since_s;             /* logs: not before so long ago; 0: all */
-    const char *words[WORDS_MAX]; /* the verb and what stands behind it; NULL after the last */
-    char section[16];             /* of the configuration, printed last */
+    uint32_t since_s;                /* logs: not before so long ago; 0: all */
+    const char *words[WORDS_MAX];    /* the verb and what stands behind it; NULL after the last */
+    const char *app;                 /* of these the name of an app; "": the system is meant */
+    char section[CONF_NAME_MAX + 8]; /* of the configuration, printed last */
 };
 
 struct command {
     const char *name;
     int (*run)(struct call *c, const struct command *command);
-    int words_max; /* behind the verb */
+    int words_max; /* behind the verb, but for an app's name */
     bool follows;  /* takes -f */
+    bool app;      /* takes an app's name */
     const char *help;
     const char *done; /* of an order: what to say when it was taken */
 };
@@ -46,12 +48,12 @@ static void help_print(FILE *out);
 
 /* --- questions and orders --- */
 
-static int verb_ask(struct session *s, const char *verb, cJSON **out)
+static int verb_ask(struct call *c, const char *verb, cJSON **out)
 {
-    char request[64];
+    char request[64 + CONF_NAME_MAX];
 
-    snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\"}", verb);
-    return session_ask(s, request, out);
+    snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\",\"app\":\"%s\"}", verb, c->app);
+    return session_ask(&c->session, request, out);
 }
 
 /* An image layout is named from where agentctl runs; over a serial line that is another machine. */
@@ -80,13 +82,14 @@ static int order_ask(struct call *c, const char *verb, cJSON **out)
     int rc;
 
     if (!c->words[1])
-        return verb_ask(&c->session, verb, out);
+        return verb_ask(c, verb, out);
     rc = source_name(c, source, sizeof source);
     if (rc != AGENTCTL_OK)
         return rc;
     request = cJSON_CreateObject();
     cJSON_AddNumberToObject(request, "v", 1);
     cJSON_AddStringToObject(request, "cmd", verb);
+    cJSON_AddStringToObject(request, "app", c->app);
     cJSON_AddStringToObject(request, "source", source);
     text = cJSON_PrintUnformatted(request);
     cJSON_Delete(request);
@@ -103,11 +106,12 @@ static void json_print(const cJSON *body)
     free(text);
 }
 
-static int show(struct session *s, const char *verb, void (*render)(const cJSON *status, FILE *out))
+static int show(struct call *c, const char *verb, void (*render)(const cJSON *status, FILE *out))
 {
+    const struct session *s = &c->session;
     cJSON *answer;
     cJSON *body;
-    int rc = verb_ask(s, verb, &answer);
+    int rc = verb_ask(c, verb, &answer);
 
     if (rc != AGENTCTL_OK)
         return rc;
@@ -138,7 +142,7 @@ static int run_status(struct call *c, const struct command *command)
     for (;;) {
         if (live)
             fputs("\033[H\033[J", stdout);
-        rc = show(&c->session, command->name, render_status);
+        rc = show(c, command->name, render_status);
         if (fflush(stdout) != 0 || !c->follow || (rc != AGENTCTL_OK && rc != AGENTCTL_FAILING))
             return rc;
         poll(NULL, 0, FOLLOW_MS);
@@ -147,7 +151,28 @@ static int run_status(struct call *c, const struct command *command)
 
 static int run_why(struct call *c, const struct command *command)
 {
-    return show(&c->session, command->name, render_why);
+    return show(c, command->name, render_why);
+}
+
+/* The line of each app, out of the system's status. */
+static int run_apps(struct call *c, const struct command *command)
+{
+    cJSON *answer;
+    const cJSON *apps;
+    int rc = verb_ask(c, "status", &answer);
+
+    (void)command;
+    if (rc != AGENTCTL_OK)
+        return rc;
+    apps = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(answer, "status"), "apps");
+    if (!cJSON_IsArray(apps))
+        rc = session_broken("no apps in it");
+    else if (c->session.json)
+        json_print(apps);
+    else
+        render_apps(apps, stdout);
+    cJSON_Delete(answer);
+    return rc;
 }
 
 static int plan_show(const struct session *s, const cJSON *plan)
@@ -176,7 +201,7 @@ static int run_plan(struct call *c, const struct command *command)
         const char *state;
 
         poll(NULL, 0, PLAN_LOOK_MS);
-        rc = verb_ask(&c->session, "planned", &answer);
+        rc = verb_ask(c, "planned", &answer);
         if (rc != AGENTCTL_OK)
             return rc;
         plan = cJSON_GetObjectItemCaseSensitive(answer, "planned");
@@ -241,12 +266,13 @@ static int chunks_show(struct call *c, const char *verb, bool follow, chunk_prin
         snprintf(since, sizeof since, ",\"since\":%u", (unsigned)c->since_s);
     for (;;) {
         const cJSON *at, *next;
-        char request[96 + sizeof since];
+        char request[96 + CONF_NAME_MAX + sizeof since];
         cJSON *answer;
         bool more, sound;
         int rc;
 
-        snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\",\"from\":%.0f%s}", verb, from, since);
+        snprintf(request, sizeof request, "{\"v\":1,\"cmd\":\"%s\",\"app\":\"%s\",\"from\":%.0f%s}", verb,
+                 c->app, from, since);
         since[0] = '\0';
         rc = session_ask(s, request, &answer);
         if (rc != AGENTCTL_OK)
@@ -404,28 +430,29 @@ static int run_version(struct call *c, const struct command *command)
 /* --- command line --- */
 
 static const struct command commands[] = {
-    {"status", run_status, 0, true, "the board on one page; -f: again every second", NULL},
-    {"why", run_why, 0, false, "why the last update failed, and what was done about it", NULL},
-    {"history", run_history, 0, true, "what happened to this board, newest last", NULL},
-    {"logs", run_logs, 0, true, "what the app printed; -f: goes on as it prints more", NULL},
-    {"plan", run_plan, 1, false, "what the next update would do, and why it waits if it does", NULL},
-    {"update", run_order, 1, false, "look at the registry now, or in oci:DIR, and install",
+    {"status", run_status, 0, true, true, "the board on one page; -f: again every second", NULL},
+    {"apps", run_apps, 0, false, false, "the apps beside the system, one a line", NULL},
+    {"why", run_why, 0, false, true, "why the last update failed, and what was done about it", NULL},
+    {"history", run_history, 0, true, true, "what happened to this board, newest last", NULL},
+    {"logs", run_logs, 0, true, true, "what the app printed; -f: goes on as it prints more", NULL},
+    {"plan", run_plan, 1, false, true, "what the next update would do, and why it waits if it does", NULL},
+    {"update", run_order, 1, false, true, "look at the registry now, or in oci:DIR, and install",
      "The agent looks for a new version now; see `agentctl status`."},
-    {"downgrade", run_order, 1, false, "the same, even to an older version than this board has had",
+    {"downgrade", run_order, 1, false, true, "the same, even to an older version than this board has had",
      "The agent looks for a version now, and takes an older one, too."},
-    {"confirm", run_order, 0, false, "end the trial now: keep the running version",
+    {"confirm", run_order, 0, false, true, "end the trial now: keep the running version",
      "Confirmed: the running version stays."},
-    {"rollback", run_order, 0, false, "go back to the version in the other slot",
+    {"rollback", run_order, 0, false, true, "go back to the version in the other slot",
      "Going back to the other slot; the board restarts for it."},
-    {"hold", run_order, 0, false, "install nothing new until `release`, also after a restart",
+    {"hold", run_order, 0, false, false, "install nothing new until `release`, also after a restart",
      "Held: nothing new is installed until `agentctl release`."},
-    {"release", run_order, 0, false, "end a hold", "Released: the agent follows its tag again."},
-    {"scrub", run_order, 0, false, "read both slots, and see whether they are as they were written",
+    {"release", run_order, 0, false, false, "end a hold", "Released: the agent follows its tag again."},
+    {"scrub", run_order, 0, false, false, "read both slots, and see whether they are as they were written",
      "The slots are read; see `agentctl status` and `agentctl history`."},
-    {"config", run_config, 2, false, "`show [FILE]`: values and where from; `check [FILE]`: is it right?",
-     NULL},
-    {"version", run_version, 0, false, "of this program", NULL},
-    {"help", run_help, 0, false, "this text", NULL},
+    {"config", run_config, 2, false, false,
+     "`show [FILE]`: values and where from; `check [FILE]`: is it right?", NULL},
+    {"version", run_version, 0, false, false, "of this program", NULL},
+    {"help", run_help, 0, false, false, "this text", NULL},
 };
 
 static void help_print(FILE *out)
@@ -434,7 +461,8 @@ static void help_print(FILE *out)
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
     fprintf(out,
-            "\n"
+            "With the name of an app behind it, status, why, history, logs, plan, update,\n"
+            "downgrade, confirm and rollback are about that app: `agentctl status web`.\n"
             "  --json     the answer as JSON, for programs (status: schema %d)\n"
             "  --socket   of the agent on this board; else $SLIPWAY_SOCKET, else\n"
             "             " SOCKET_DEFAULT "\n"
@@ -507,6 +535,20 @@ static bool since_parse(const char *s, uint32_t *out_s)
     return true;
 }
 
+/* The word behind the verb, when it is the name of an app: no source of an image looks like one. */
+static void app_take(struct call *c)
+{
+    const char *word = c->words[1];
+
+    c->app = "";
+    if (!word || strlen(word) >= CONF_NAME_MAX ||
+        strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(word))
+        return;
+    c->app = word;
+    for (int w = 1; w < WORDS_MAX; w++)
+        c->words[w] = w + 1 < WORDS_MAX ? c->words[w + 1] : NULL;
+}
+
 static int call_run(struct call *c)
 {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
@@ -514,6 +556,9 @@ static int call_run(struct call *c)
 
         if (strcmp(c->words[0], command->name) != 0)
             continue;
+        c->app = "";
+        if (command->app)
+            app_take(c);
         if (c->follow && !command->follows)
             return usage("-f does not go with ", command->name);
         if (c->since_s && strcmp(command->name, "logs") != 0)

@@ -13,6 +13,7 @@ struct verb;
 struct request {
     const struct verb *verb;
     const struct ctl_owner *owner;
+    void *target;
     const cJSON *args;
     bool ascii;
     struct json *json;
@@ -30,7 +31,7 @@ static int status_answer(struct request *r, bool why)
     static struct status s;
 
     memset(&s, 0, sizeof s);
-    r->owner->status(r->owner->ctx, &s);
+    r->owner->status(r->target, &s);
     status_add(r->json, json_put_object(r->json, r->to, r->verb->name), &s, why);
     return 0;
 }
@@ -52,7 +53,7 @@ static int verb_planned(struct request *r, struct err *e)
     static struct plan p;
 
     (void)e;
-    r->owner->plan(r->owner->ctx, &p);
+    r->owner->plan(r->target, &p);
     plan_add(r->json, json_put_object(r->json, r->to, "planned"), &p);
     return 0;
 }
@@ -63,7 +64,7 @@ static int verb_order(struct request *r, struct err *e)
 
     if (source && !cJSON_IsString(source))
         return err_set(e, ERR_FORMAT, "\"source\" is no string");
-    return r->owner->order(r->owner->ctx, r->verb->order, source ? source->valuestring : "", e);
+    return r->owner->order(r->target, r->verb->order, source ? source->valuestring : "", e);
 }
 
 /* "from" of the question: a count of bytes or events that stays exact in JSON. */
@@ -88,7 +89,7 @@ static int verb_history(struct request *r, struct err *e)
     if (from_read(r, &asked, e) < 0)
         return e->code;
     from = asked < UINT32_MAX ? (uint32_t)asked : UINT32_MAX;
-    cnt = r->owner->history(r->owner->ctx, &from, events, CTL_EVENT_CHUNK_MAX);
+    cnt = r->owner->history(r->target, &from, events, CTL_EVENT_CHUNK_MAX);
     json_put_integer(r->json, r->to, "at", from);
     json_put_integer(r->json, r->to, "next", from + (int64_t)cnt);
     list = json_put_array(r->json, r->to, "history");
@@ -168,13 +169,14 @@ static int since_read(const struct request *r, const struct app_log *log, uint64
 static int verb_logs(struct request *r, struct err *e)
 {
     char data[CTL_LOG_CHUNK_MAX + 1];
+    const struct app_log *log = r->owner->log(r->target);
     uint64_t from, at = 0;
     size_t len;
     size_t cut;
 
-    if (from_read(r, &from, e) < 0 || since_read(r, r->owner->log, &from, e) < 0)
+    if (from_read(r, &from, e) < 0 || since_read(r, log, &from, e) < 0)
         return e->code;
-    len = app_log_read(r->owner->log, from, data, CTL_LOG_CHUNK_MAX, &at);
+    len = app_log_read(log, from, data, CTL_LOG_CHUNK_MAX, &at);
     cut = json_utf8_cut(data, len);
     if (cut < len) /* the rest of the character comes with the next chunk */
         len -= cut;
@@ -182,7 +184,7 @@ static int verb_logs(struct request *r, struct err *e)
     data[len] = '\0';
     json_put_integer(r->json, r->to, "at", (int64_t)at);
     json_put_integer(r->json, r->to, "next", (int64_t)(at + len));
-    json_put_integer(r->json, r->to, "end", (int64_t)r->owner->log->end);
+    json_put_integer(r->json, r->to, "end", (int64_t)log->end);
     if (!cJSON_AddStringToObject(r->to, "data", data))
         r->json->failed = true;
     return 0;
@@ -240,6 +242,17 @@ static const struct verb *request_check(const cJSON *args, struct err *e)
     return verb;
 }
 
+/* Whom the question is about. */
+static int target_find(struct request *r, struct err *e)
+{
+    const cJSON *app = cJSON_GetObjectItemCaseSensitive(r->args, "app");
+
+    if (app && !cJSON_IsString(app))
+        return err_set(e, ERR_FORMAT, "\"app\" is no string");
+    r->target = r->owner->target(r->owner->ctx, app ? app->valuestring : "", e);
+    return r->target ? 0 : e->code;
+}
+
 size_t ctl_line_refuse(int code, const char *why, char *out, size_t cap)
 {
     struct json j;
@@ -264,15 +277,15 @@ size_t ctl_line_answer(const struct ctl_owner *owner, const char *line, size_t l
     struct err e = {.code = ERR_STATE, .text = "refused"};
     const struct verb *verb = request_check(args, &e);
     struct json j;
-    struct request r = {verb, owner, args, ascii, &j, json_start(&j)};
-    int rc = verb ? 0 : e.code;
+    struct request r = {verb, owner, NULL, args, ascii, &j, json_start(&j)};
+    int rc = verb ? target_find(&r, &e) : e.code;
     int n;
 
     json_put_integer(&j, r.to, "v", CTL_VERSION);
     json_put_bool(&j, r.to, "ok", true);
     if (verb && verb->order)
         log_info("%s asked for over %s", verb->name, via);
-    if (verb)
+    if (rc == 0)
         rc = verb->run(&r, &e);
     cJSON_Delete(args);
     n = json_finish(&j, out, cap);

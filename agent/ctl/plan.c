@@ -67,6 +67,6 @@ void plan_add(struct json *j, struct cJSON *to, const struct plan *p)
     text_or_null(j, to, "version", p->counted ? p->version : "");
     text_or_null(j, to, "waiting", p->waiting);
     json_put_text(j, to, "slot", slot);
-    json_put_text(j, to, "activation", p->current ? "none" : "reboot");
+    json_put_text(j, to, "activation", p->current ? "none" : p->reboots ? "reboot" : "restart");
     cost_add(j, to, p);
 }

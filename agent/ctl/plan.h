@@ -19,6 +19,7 @@ struct plan {
     bool current;               /* the board runs it: there is nothing to do */
     char waiting[ERR_TEXT_MAX]; /* why it is not installed by itself; "": it will be */
     enum slot_id slot;          /* that would be written */
+    bool reboots;               /* to start it; else only the app is started anew */
     bool counted;               /* version and cost are known */
     char version[64];
     struct plan_cost cost;

@@ -115,9 +115,18 @@ static int64_t files_damaged(const cJSON *status)
     return number(slot_by_name(status, text(status, "booted")), "damaged");
 }
 
+static bool app_beside_fails(const cJSON *status)
+{
+    const cJSON *app;
+
+    cJSON_ArrayForEach(app, member(status, "apps")) if (cJSON_IsTrue(member(app, "failing"))) return true;
+    return false;
+}
+
 bool render_is_failing(const cJSON *status)
 {
-    return files_damaged(status) > 0 || app_is_down(status) || fell_back(status) || update_failed(status);
+    return files_damaged(status) > 0 || app_is_down(status) || fell_back(status) || update_failed(status) ||
+           app_beside_fails(status);
 }
 
 /* --- words --- */
@@ -300,6 +309,8 @@ static void headline(const cJSON *status, FILE *out)
     } else if (files_damaged(status) > 0) {
         line(out, "", "FLASH DAMAGE: %lld in the running slot %.1s. See `agentctl why`.",
              (long long)files_damaged(status), booted);
+    } else if (app_beside_fails(status)) {
+        line(out, "", "AN APP FAILS; see `agentctl apps`, and `agentctl why NAME` for the cause.");
     }
     if (app_is_down(status))
         line(out, "", "APP NOT RUNNING: %s%s%s.", text(app, "state"),
@@ -314,6 +325,7 @@ static void headline(const cJSON *status, FILE *out)
 
 static void board_lines(const cJSON *status, FILE *out)
 {
+    const char *target = text(status, "target");
     const cJSON *follow = member(status, "follow");
     const char *digest = text(follow, "digest");
     const cJSON *slot = slot_by_digest(status, digest);
@@ -323,6 +335,8 @@ static void board_lines(const cJSON *status, FILE *out)
     line(out, "board", "%.24s  up %s, last reset: %.15s, watchdog: %s", text(status, "board"),
          duration(number(status, "uptime_s")).s, text(status, "reset_cause"),
          watchdog > 0 ? duration(watchdog).s : "none");
+    if (target[0] != '\0')
+        line(out, "target", "app %.31s, not the system", target);
     line(out, "device", "%.40s  agent %.23s", text(status, "device_id"), text(status, "agent_version"));
     image_line(follow, out);
     if (digest[0] != '\0')
@@ -344,7 +358,7 @@ static void update_lines(const cJSON *status, FILE *out)
     if (is(text(update, "state"), "installing"))
         line(out, " ", "%lld %%  %s", (long long)number(update, "percent"), detail);
     else if (detail[0] != '\0')
-        paragraph(out, "", 0, detail, DETAIL_LINES);
+        paragraph(out, "", 0, detail, DETAIL_LINES - (cJSON_GetArraySize(member(status, "apps")) > 0));
 }
 
 static void slot_lines(const cJSON *status, FILE *out)
@@ -397,6 +411,31 @@ static void app_line(const cJSON *status, FILE *out)
     else
         line(out, "app", "%.11s, %lld restarts", text(app, "state"), (long long)number(app, "restarts"));
     app_notes(status, app, out);
+}
+
+/* --- apps --- */
+
+void render_apps(const cJSON *apps, FILE *out)
+{
+    const cJSON *app;
+
+    cJSON_ArrayForEach(app, apps) line(
+        out, "", "%-16.31s %-9.11s %-20.20s update: %.15s%s", text(app, "name"), text(app, "app"),
+        text(app, "version"), text(app, "update"), cJSON_IsTrue(member(app, "failing")) ? "  FAILING" : "");
+}
+
+/* In a status there is one line for all; what has no room there is in the list. */
+static void beside_line(const cJSON *status, FILE *out)
+{
+    char all[RENDER_COLUMNS + 1] = "";
+    const cJSON *app;
+    size_t at = 0;
+
+    cJSON_ArrayForEach(app, member(status, "apps")) if (at < sizeof all) at += (size_t)snprintf(
+        all + at, sizeof all - at, "%s%.31s %.11s %.20s%s", at > 0 ? ", " : "", text(app, "name"),
+        text(app, "app"), text(app, "version"), cJSON_IsTrue(member(app, "failing")) ? " FAILING" : "");
+    if (at > 0)
+        line(out, "apps", "%s", all);
 }
 
 static void failure_lines(const cJSON *status, FILE *out)
@@ -453,6 +492,7 @@ void render_status(const cJSON *status, FILE *out)
     update_lines(status, out);
     slot_lines(status, out);
     app_line(status, out);
+    beside_line(status, out);
     failure_lines(status, out);
     cost_lines(status, out);
 }
@@ -579,9 +619,9 @@ void render_plan(const cJSON *plan, FILE *out)
         line(out, "", "NOTHING TO DO: the board runs what its tag names.");
         return;
     }
-    line(out, "", "%s: %.24s%s%s into slot %.1s, then a reboot.",
-         waiting[0] != '\0' ? "WAITING" : "NEXT UPDATE", name, name[0] != '\0' ? ", " : "",
-         digest_short(text(plan, "digest")).s, slot);
+    line(out, "", "%s: %.24s%s%s into slot %.1s, then a %s.", waiting[0] != '\0' ? "WAITING" : "NEXT UPDATE",
+         name, name[0] != '\0' ? ", " : "", digest_short(text(plan, "digest")).s, slot,
+         is(text(plan, "activation"), "restart") ? "restart of the app" : "reboot");
     fputc('\n', out);
     line(out, "image", "%s", text(plan, "image"));
     if (waiting[0] != '\0')

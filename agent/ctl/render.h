@@ -12,6 +12,8 @@
 
 /* At most RENDER_LINES lines. */
 void render_status(const cJSON *status, FILE *out);
+/* The apps that a status names, one on a line. */
+void render_apps(const cJSON *apps, FILE *out);
 /* The last failure: each cause under the one it explains, and what was done about it. */
 void render_why(const cJSON *why, FILE *out);
 /* A plan of schema 1: what the next update would do. At most RENDER_LINES lines. */

@@ -32,16 +32,18 @@ enum ctl_order {
 /* What the server asks of its owner. All answer at once; plans, updates and a rollback only start. */
 struct ctl_owner {
     void *ctx;
-    void (*status)(void *ctx, struct status *out); /* fill what is all zero */
-    void (*plan)(void *ctx, struct plan *out);
+    /* What the others are asked about: the system ("") or an app by its name. NULL and *e: there is none. */
+    void *(*target)(void *ctx, const char *app, struct err *e);
+    void (*status)(void *target, struct status *out); /* fill what is all zero */
+    void (*plan)(void *target, struct plan *out);
     /* `source`: of a plan, an update and a downgrade, the image layout to look into; "": the registry. */
-    int (*order)(void *ctx, enum ctl_order order, const char *source, struct err *e);
+    int (*order)(void *target, enum ctl_order order, const char *source, struct err *e);
+    /* As history_read() of update/history.h. */
+    size_t (*history)(void *target, uint32_t *from, struct event *out, size_t max);
+    const struct app_log *(*log)(void *target);
     /* As conf_show() of base/conf.h for the file of this agent. *changed: it is not what the agent read at its start. */
     int (*config)(void *ctx, void (*see)(void *see_ctx, const struct conf_value *v), void *see_ctx,
                   const char **path, bool *changed, struct err *e);
-    /* As history_read() of update/history.h. */
-    size_t (*history)(void *ctx, uint32_t *from, struct event *out, size_t max);
-    const struct app_log *log;
 };
 
 struct ctl_server; /* one per process */

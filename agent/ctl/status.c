@@ -183,9 +183,26 @@ static void cost_add(struct json *j, cJSON *to, const struct status *s)
     json_put_text(j, to, "sandbox", s->sandbox);
 }
 
+static void beside_add(struct json *j, cJSON *to, const struct status *s)
+{
+    cJSON *apps = json_put_array(j, to, "apps");
+
+    for (uint32_t i = 0; i < s->beside_cnt; i++) {
+        const struct status_beside *b = &s->beside[i];
+        cJSON *o = json_put_object(j, apps, NULL);
+
+        json_put_text(j, o, "name", b->name);
+        json_put_text(j, o, "app", b->app);
+        json_put_text(j, o, "update", b->update);
+        json_put_text(j, o, "version", b->version);
+        json_put_bool(j, o, "failing", b->failing);
+    }
+}
+
 void status_add(struct json *j, cJSON *to, const struct status *s, bool why)
 {
     json_put_integer(j, to, "schema", STATUS_SCHEMA);
+    json_put_text(j, to, "target", s->target);
     integer_or_null(j, to, "now_s", s->now_s, 0);
     if (!why)
         board_add(j, to, s);
@@ -193,6 +210,7 @@ void status_add(struct json *j, cJSON *to, const struct status *s, bool why)
     update_add(j, to, s);
     slots_add(j, to, s);
     app_add(j, to, s);
+    beside_add(j, to, s);
     failure_add(j, to, s);
     if (!why)
         cost_add(j, to, s);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/conf.h"
 #include "base/err.h"
 #include "base/event.h"
 #include "base/hash.h"
@@ -35,7 +36,8 @@ struct status_role { /* a process of the agent */
 };
 
 struct status {
-    int64_t now_s; /* wall time of this status, the base of "12 s ago"; 0: unknown */
+    int64_t now_s;              /* wall time of this status, the base of "12 s ago"; 0: unknown */
+    char target[CONF_NAME_MAX]; /* the app that this is of; "": the system */
     char agent_version[24];
     char board[32];
     char device_id[64];
@@ -72,6 +74,16 @@ struct status {
         uint32_t memory_limit_kib, pids_limit;      /* 0: not enforced */
         uint64_t oom_kills, pids_hits;              /* since agentd started */
     } app;
+
+    /* The system's status: one line for each app beside it, whose own status says more. */
+    uint32_t beside_cnt;
+    struct status_beside {
+        char name[CONF_NAME_MAX];
+        char app[12];     /* app_state_name() */
+        char update[16];  /* of its update machine */
+        char version[64]; /* that runs, or would; "": none was installed */
+        bool failing;     /* it does not run, or its last update failed */
+    } beside[CONF_TARGET_MAX];
 
     struct {
         char cause[16];          /* err_name(); "none" */

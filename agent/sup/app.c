@@ -66,7 +66,7 @@ static void complain(void *ctx, const char *words)
     char line[ERR_TEXT_MAX + 16];
     int len = snprintf(line, sizeof line, "%sslipway: %s\n", a->log.line_open ? "\n" : "", words);
 
-    log_warning("app: %s", words);
+    log_warning("%s: %s", a->label, words);
     app_log_stamp(&a->log, wall_ms(), line, len < (int)sizeof line ? (size_t)len : sizeof line - 1);
 }
 
@@ -161,8 +161,8 @@ static int run_prepare(struct app *a, struct err *e)
     uint64_t total_kb;
 
     if (effective_spec(a->image, p, &a->spec, e) || budget_total(&total_kb, e) ||
-        budget_fit(p->memory_kb, p->ports[0].host ? CONFIG_MEM_FORWARD_KB : 0, total_kb, &a->memory_limit_kb,
-                   e) ||
+        budget_fit(p->memory_kb, p->ports[0].host ? CONFIG_MEM_FORWARD_KB : 0, a->others_kb, total_kb,
+                   &a->memory_limit_kb, e) ||
         publish_open(&a->publish, e))
         return e->code;
     a->jail.net_fd = a->publish.net_fd;
@@ -268,7 +268,7 @@ static void end_for_good(struct app *a)
 
 static void end_force(struct app *a)
 {
-    log_warning("app: still there after %u s, killed", (unsigned)a->policy.stop_timeout_s);
+    log_warning("%s: still there after %u s, killed", a->label, (unsigned)a->policy.stop_timeout_s);
     all_kill(a);
 }
 
@@ -490,11 +490,14 @@ static void on_message(void *ctx, const struct notify_message *m)
 
 void app_init(struct app *a, struct loop *loop, const struct app_setup *setup)
 {
-    char path[CONF_PATH_MAX + 16];
+    const char *dash = setup->name[0] ? "-" : "";
+    char folder[CONF_PATH_MAX + CONF_NAME_MAX + 8], path[sizeof folder + 8];
 
     memset(a, 0, sizeof *a);
     a->loop = loop;
     a->policy = *setup->policy;
+    a->others_kb = setup->others_kb;
+    snprintf(a->label, sizeof a->label, "app%s%s", setup->name[0] ? " " : "", setup->name);
     a->stable_s = setup->stable_s;
     a->crash_budget = setup->crash_budget;
     a->notice = setup->notice;
@@ -503,10 +506,11 @@ void app_init(struct app *a, struct loop *loop, const struct app_setup *setup)
     a->timer = (struct loop_timer){.due = timer_due, .ctx = a};
     a->watchdog = (struct loop_timer){.due = on_silence, .ctx = a};
     a->out_timer = (struct loop_timer){.due = output_resume, .ctx = a};
-    snprintf(path, sizeof path, "%s/app.log", setup->run_dir);
+    snprintf(folder, sizeof folder, "%s/app%s%s", setup->run_dir, dash, setup->name);
+    snprintf(path, sizeof path, "%s.log", folder);
     app_log_open(&a->log, path);
     cgroup_open(&a->cgroup, setup->state_dir);
-    notify_open(&a->notify, loop, setup->run_dir, on_message, a);
+    notify_open(&a->notify, loop, folder, on_message, a);
     health_init(&a->health, loop, on_verdict, complain, a);
     publish_init(&a->publish, loop, a->policy.ports, setup->forward_uid);
     jail_probe(&a->jail, a->policy.network);
@@ -515,7 +519,7 @@ void app_init(struct app *a, struct loop *loop, const struct app_setup *setup)
     a->jail.state_dir = setup->state_dir;
     a->jail.notify = a->notify.path;
     if (a->jail.missing[0])
-        log_warning("app: isolation: %s", a->jail.missing);
+        log_warning("%s: isolation: %s", a->label, a->jail.missing);
 }
 
 int app_start(struct app *a, const struct app_spec *spec, const char *root, struct err *e)

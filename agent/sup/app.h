@@ -62,6 +62,8 @@ struct app_exit {
 
 struct app_setup {
     const struct conf_app *policy;
+    const char *name;   /* "": the system's */
+    uint32_t others_kb; /* what the budgets of all other apps take */
     uint32_t stable_s;
     uint32_t crash_budget; /* unstable ends in a row before it is given up; 0: never */
     const char *state_dir; /* volumes; lives as long as the app */
@@ -73,7 +75,9 @@ struct app_setup {
 
 struct app {
     struct loop *loop;
+    char label[CONF_NAME_MAX + 8]; /* "app" or "app NAME", in the agent's log */
     struct conf_app policy;
+    uint32_t others_kb;
     uint32_t stable_s;
     uint32_t crash_budget;
     void (*notice)(void *ctx, enum app_notice n);

@@ -71,16 +71,14 @@ void notify_drain(struct notify *n)
 }
 
 /* Everybody may write to the socket, and nobody come to the folder it is in: the app gets it mounted. */
-static int socket_make(struct notify *n, const char *dir)
+static int socket_make(struct notify *n, const char *folder)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    char folder[sizeof n->path];
 
-    if (snprintf(folder, sizeof folder, "%s/app", dir) >= (int)sizeof folder - 8) {
+    if (snprintf(n->path, sizeof n->path, "%s/notify", folder) >= (int)sizeof n->path) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    snprintf(n->path, sizeof n->path, "%.*s/notify", (int)sizeof folder - 8, folder);
     memcpy(addr.sun_path, n->path, sizeof addr.sun_path);
     if (mkdir(folder, 0700) && errno != EEXIST)
         return -1;
@@ -90,15 +88,15 @@ static int socket_make(struct notify *n, const char *dir)
     return n->fd < 0 || bind(n->fd, (struct sockaddr *)&addr, sizeof addr) || chmod(n->path, 0666) ? -1 : 0;
 }
 
-void notify_open(struct notify *n, struct loop *loop, const char *dir,
+void notify_open(struct notify *n, struct loop *loop, const char *folder,
                  void (*told)(void *ctx, const struct notify_message *m), void *ctx)
 {
     *n = (struct notify){.loop = loop, .fd = -1, .told = told, .ctx = ctx};
-    if (!socket_make(n, dir)) {
+    if (!socket_make(n, folder)) {
         loop_fd_add(loop, n->fd, POLLIN, ready, n);
         return;
     }
-    log_warning("app: no socket for sd_notify in %s: %s", dir, strerror(errno));
+    log_warning("app: no socket for sd_notify in %s: %s", folder, strerror(errno));
     if (n->fd >= 0)
         close(n->fd);
     n->fd = -1;

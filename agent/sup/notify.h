@@ -27,9 +27,9 @@ struct notify {
     void *ctx;
 };
 
-/* Make the socket in the folder dir/app, which is made and nobody else's. Without it (dir is too long, read-only) apps
- * get none, and this is warned of. */
-void notify_open(struct notify *n, struct loop *loop, const char *dir,
+/* Make the socket in `folder`, which is made and nobody else's. Without it (its name is too long, nothing can be written
+ * there) the app gets none, and this is warned of. */
+void notify_open(struct notify *n, struct loop *loop, const char *folder,
                  void (*told)(void *ctx, const struct notify_message *m), void *ctx);
 /* Throw away what an app that has ended sent last. */
 void notify_drain(struct notify *n);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,8 @@ struct agentd {
     const struct conf *conf;
     const char *conf_path;
     struct loop loop;
-    struct machine machine;
+    struct shared shared;
+    struct machine machine; /* the system's; the apps' are behind it */
     int signal_fd;
     int watchdog_fd; /* -1: none */
     uint32_t watchdog_s;
@@ -111,10 +113,20 @@ static uint32_t own_peak_kib(void)
     return at ? (uint32_t)strtoul(at + strlen("VmHWM:"), NULL, 10) : 0;
 }
 
-static void on_status(void *ctx, struct status *out)
+static void *on_target(void *ctx, const char *app, struct err *e)
+{
+    struct machine *m = machine_find(&((struct agentd *)ctx)->machine, app);
+
+    if (!m)
+        err_set(e, ERR_ABSENT, "there is no app %.40s: agent.conf has no [app %.40s]", app, app);
+    return m;
+}
+
+static void on_status(void *target, struct status *out)
 {
     static const char *const causes[] = {"unknown", "power-on", "watchdog", "software"};
-    struct agentd *d = ctx;
+    struct machine *m = target;
+    const struct agentd *d = (struct agentd *)((char *)m->lead - offsetof(struct agentd, machine));
     struct err e;
 
     snprintf(out->agent_version, sizeof out->agent_version, "%s", SLIPWAY_VERSION);
@@ -131,17 +143,17 @@ static void on_status(void *ctx, struct status *out)
     out->hash_kib_s = hash_engine_speed();
     snprintf(out->hash_engine, sizeof out->hash_engine, "%s", hash_engine_name());
     sandbox_describe(out->sandbox, sizeof out->sandbox);
-    machine_status(&d->machine, out);
+    machine_status(m, out);
 }
 
-static void on_plan(void *ctx, struct plan *out)
+static void on_plan(void *target, struct plan *out)
 {
-    machine_plan(&((struct agentd *)ctx)->machine, out);
+    machine_plan(target, out);
 }
 
-static int on_order(void *ctx, enum ctl_order order, const char *source, struct err *e)
+static int on_order(void *target, enum ctl_order order, const char *source, struct err *e)
 {
-    struct machine *m = &((struct agentd *)ctx)->machine;
+    struct machine *m = target;
 
     switch (order) {
     case CTL_PLAN:
@@ -176,9 +188,43 @@ static int on_config(void *ctx, void (*see)(void *see_ctx, const struct conf_val
     return rc;
 }
 
-static size_t on_history(void *ctx, uint32_t *from, struct event *out, size_t max)
+static size_t on_history(void *target, uint32_t *from, struct event *out, size_t max)
 {
-    return history_read(&((struct agentd *)ctx)->machine.history, from, out, max);
+    return history_read(&((struct machine *)target)->history, from, out, max);
+}
+
+static const struct app_log *on_log(void *target)
+{
+    return &((struct machine *)target)->app.log;
+}
+
+/* --- apps that follow images of their own ------------------------------------------------------------------------- */
+
+struct beside {
+    struct conf conf;
+    struct machine machine;
+};
+
+/* One that can't start is no reason for the system to stop. Their memory is taken here, once, as agent.conf names so many:
+ * as data of the program it would count to the ceiling of every role. */
+static void beside_start(struct agentd *d)
+{
+    size_t cnt = 0;
+    struct beside *b;
+
+    while (cnt < CONFIG_APPS_MAX && d->conf->apps[cnt].name[0])
+        cnt++;
+    b = cnt > 0 ? calloc(cnt, sizeof *b) : NULL;
+    if (cnt > 0 && !b)
+        log_error("%zu apps do not fit under agentd's ceiling of %d KB", cnt, CONFIG_MEM_AGENTD_KB);
+    for (size_t i = 0; b && i < cnt; i++) {
+        struct err e = {0};
+
+        b[i].conf = *d->conf;
+        if (conf_view(&b[i].conf, d->conf->apps[i].name, &e) < 0 ||
+            machine_start_beside(&b[i].machine, &d->machine, &b[i].conf, &e) < 0)
+            log_error("app %s: %s", d->conf->apps[i].name, e.text);
+    }
 }
 
 /* Only the soft limit: the roles and the app take limits of their own. */
@@ -197,12 +243,13 @@ static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
 {
     const struct ctl_owner owner = {
         .ctx = d,
+        .target = on_target,
         .status = on_status,
         .plan = on_plan,
         .order = on_order,
         .config = on_config,
         .history = on_history,
-        .log = &d->machine.app.log,
+        .log = on_log,
     };
 
     loop_init(&d->loop, board.clock->boot_ms);
@@ -214,7 +261,10 @@ static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
         return e->code;
     if (!ctl_server_start(&d->loop, &d->conf->control, board.serial, &owner, e))
         return err_prefix(e, "control");
-    return machine_start(&d->machine, &d->loop, d->conf, conf_path, e);
+    if (machine_start(&d->machine, &d->shared, &d->loop, d->conf, conf_path, e) < 0)
+        return e->code;
+    beside_start(d);
+    return 0;
 }
 
 int agentd_main(const struct conf *conf, const char *conf_path)

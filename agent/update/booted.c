@@ -3,10 +3,11 @@
 #include "base/log.h"
 #include "update/activate.h"
 #include "update/keep.h"
+#include "update/target.h"
 
 void booted_record_failed(struct machine *m, const struct err *e)
 {
-    log_error("%s", e->text);
+    log_error("%s%s", m->label, e->text);
     m->unconfirmed = true;
     loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
 }
@@ -15,7 +16,7 @@ static void booted_confirm(struct machine *m)
 {
     struct err e;
 
-    if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &e) < 0)
+    if (activate_confirm(m->conf, m->booted, (uint8_t)m->conf->update.tries, &e) < 0)
         booted_record_failed(m, &e);
 }
 
@@ -35,7 +36,7 @@ bool booted_settle(struct machine *m)
         booted_confirm(m);
         return false;
     }
-    if (activate_roll_back(&board, m->booted, (uint8_t)m->conf->update.tries, &e) == 0)
+    if (activate_roll_back(m->conf, m->booted, (uint8_t)m->conf->update.tries, &e) == 0)
         return true;
     booted_record_failed(m, &e);
     return false;
@@ -52,7 +53,7 @@ int booted_give_up(struct machine *m, const char *event, enum slot_id slot, stru
     m->store.state.trial_slot = 0;
     keep_slot(m, slot);
     keep_state(m);
-    return activate_roll_back(&board, slot, (uint8_t)m->conf->update.tries, e);
+    return activate_roll_back(m->conf, slot, (uint8_t)m->conf->update.tries, e);
 }
 
 /* A trial is pending, but was never armed: a cut or a failure came between. What is armed must be whole; and a trial
@@ -67,8 +68,8 @@ static void trial_resume(struct machine *m, enum slot_id slot)
     if (state_save(&m->store, &e) < 0)
         log_error("slot %c is not armed: %s", 'A' + (int)slot, e.text);
     else if (whole) {
-        log_info("slot %c was verified but not armed: arming it now", 'A' + (int)slot);
-        if (activate_arm(&board, slot, tries, &e) == 0)
+        log_info("%sslot %c was verified but not armed: arming it now", m->label, 'A' + (int)slot);
+        if (activate_arm(m->conf, slot, tries, &e) == 0)
             m->state = MACHINE_REBOOTING;
         else
             booted_record_failed(m, &e);
@@ -83,7 +84,7 @@ static void trial_again(struct machine *m, enum slot_id slot)
     struct err e;
 
     log_info("slot %c did not get as far as a confirmation: once more", 'A' + (int)slot);
-    if (activate_again(&board, slot, &e) == 0)
+    if (activate_again(m->conf, slot, &e) == 0)
         m->state = MACHINE_REBOOTING;
     else
         booted_record_failed(m, &e);
@@ -96,7 +97,8 @@ static int trial_missed(struct machine *m, struct err *e)
     enum slot_id slot = slot_other(m->booted);
     struct bootrec r;
     struct bootrec_health health;
-    int rc = board.bootrec->load(board.bootrec_arg, &r, &health, e);
+    struct target_boot boot = target_boot(m->conf);
+    int rc = boot.ops->load(boot.arg, &r, &health, e);
 
     if (rc < 0)
         return rc;
@@ -104,13 +106,14 @@ static int trial_missed(struct machine *m, struct err *e)
         trial_resume(m, slot);
         return 0;
     }
-    if (board.bootrec->caps.one_start && r.left[slot] > 1) {
+    if (boot.ops->caps.one_start && r.left[slot] > 1) {
         trial_again(m, slot);
         return 0;
     }
     err_set(&m->cause, ERR_BOOT,
-            "slot %c never got as far as a confirmation in %u starts; the boot loader fell back to slot %c",
-            'A' + (int)slot, m->conf->update.tries, 'A' + (int)m->booted);
+            "slot %c never got as far as a confirmation in %u starts; %s fell back to slot %c",
+            'A' + (int)slot, m->conf->update.tries, target_is_app(m->conf) ? "the agent" : "the boot loader",
+            'A' + (int)m->booted);
     if (booted_give_up(m, "trial", slot, e) < 0)
         booted_record_failed(m, e);
     return 0;

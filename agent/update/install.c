@@ -16,11 +16,12 @@ enum machine_state install_failed(struct machine *m)
     bool wrote = m->progress.slot.written > 0;
 
     keep_wear(m);
+    manners_end(m);
     if (m->cause.code == ERR_HELD) {
         bool turn = m->cause.after_s > 0, paused = !turn && manners_are_needed(m);
 
         m->waiting = paused ? m->waiting : m->cause;
-        log_info("waiting: %s", m->waiting.text);
+        log_info("%swaiting: %s", m->label, m->waiting.text);
         if (turn)
             patience_turn(m);
         if (paused)
@@ -32,7 +33,7 @@ enum machine_state install_failed(struct machine *m)
         return MACHINE_IDLE;
     }
     if (keep_knows_failure(m) && !wrote) {
-        log_warning("install: as before: %s", m->cause.text);
+        log_warning("%sinstall: as before: %s", m->label, m->cause.text);
     } else {
         keep_failure(m, m->mending ? "mend" : "install", slot_other(m->booted),
                      m->mending ? &machine_other(m)->tag : &m->tag.digest);
@@ -76,7 +77,7 @@ enum machine_state install_begin(struct machine *m, bool mend)
     manners_bind(m, m->asked);
     m->asked = m->older = false;
     memset(&m->progress, 0, sizeof m->progress);
-    if (worker_deploy(&m->worker, &job, m->conf->trust.required, &m->cause) < 0)
+    if (worker_deploy(m->worker, &job, m->conf->trust.required, &m->cause) < 0)
         return install_failed(m);
     return MACHINE_INSTALLING;
 }
@@ -85,7 +86,7 @@ int install_mark(struct machine *m, struct err *e)
 {
     enum slot_id slot = slot_other(m->booted);
     struct slot_record *s = &m->store.slots[slot];
-    int rc = activate_disarm(&board, slot, e);
+    int rc = activate_disarm(m->conf, slot, e);
 
     if (rc < 0 || m->mending)
         return rc;
@@ -95,7 +96,7 @@ int install_mark(struct machine *m, struct err *e)
     s->media = m->tag.media;
     rc = state_slot_save(&m->store, slot, e);
     if (rc == 0)
-        log_info("installing into slot %c", 'A' + (int)slot);
+        log_info("%sinstalling into slot %c", m->label, 'A' + (int)slot);
     return rc;
 }
 
@@ -105,7 +106,7 @@ static void arm_undo(struct machine *m, enum slot_id slot)
 {
     struct err e;
 
-    if (activate_disarm(&board, slot, &e) == 0)
+    if (activate_disarm(m->conf, slot, &e) == 0)
         m->store.state.trial_slot = 0;
     else
         log_error("%s", e.text);
@@ -117,7 +118,7 @@ static enum machine_state mend_done(struct machine *m, enum slot_id slot)
     m->store.slots[slot].condition = SLOT_GOOD;
     keep_wear(m);
     if (state_slot_save(&m->store, slot, &m->cause) < 0 ||
-        activate_permit(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
+        activate_permit(m->conf, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         m->store.slots[slot].condition = SLOT_DAMAGED;
         keep_slot(m, slot);
         return install_failed(m);
@@ -167,20 +168,21 @@ enum machine_state install_done(struct machine *m)
     s->app_cnt = d->app.arg_cnt > 0;
     s->disk_len = d->disk_len;
     s->disk_xxh64 = d->disk_xxh64;
-    if (!m->worker.source[0] && d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
+    if (!m->source[0] && d->bytes_fetched >= PACE_BYTES_MIN && d->fetch_ms > 0)
         m->store.state.fetch_bytes_s = d->bytes_fetched * 1000 / d->fetch_ms;
     keep_wear(m);
-    memcpy(m->store.state.peak_kib, m->worker.peak_kib, sizeof m->worker.peak_kib);
+    manners_end(m);
+    memcpy(m->store.state.peak_kib, m->worker->peak_kib, sizeof m->worker->peak_kib);
     m->store.state.trial_slot = 1 + (uint32_t)slot;
     m->store.trust.slot_version[slot] = d->trust_version;
     patience_time_raise(m, d->signed_s);
     if (state_slot_save(&m->store, slot, &m->cause) < 0 || state_trust_save(&m->store, &m->cause) < 0 ||
         state_save(&m->store, &m->cause) < 0 ||
-        activate_arm(&board, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
+        activate_arm(m->conf, slot, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         arm_undo(m, slot);
         return install_failed(m);
     }
-    log_info("slot %c is verified and armed: %s", 'A' + (int)slot, s->version);
+    log_info("%sslot %c is verified and armed: %s", m->label, 'A' + (int)slot, s->version);
     keep_event(m, "installed", slot);
     return machine_reboot(m);
 }

@@ -73,7 +73,7 @@ void keep_failure(struct machine *m, const char *event, enum slot_id slot, const
     memcpy(f->text, m->cause.text, sizeof f->text);
     f->when_s = board.clock->wall_s();
     f->digest = *tag;
-    log_error("%s: %s", event, m->cause.text);
+    log_error("%s%s: %s", m->label, event, m->cause.text);
     event_add(m, event, slot, tag, &m->cause);
 }
 

@@ -16,26 +16,48 @@
 #include "update/machine_scrub.h"
 #include "update/manners.h"
 #include "update/patience.h"
+#include "update/target.h"
 
 #define RESTART_MS 200
 #define RESTART_AGAIN_MS 60000
+#define TURN_MS 1000
+#define ENDS_MS 50
 
 _Static_assert(WORKER_ROLE_CNT <= STATE_ROLE_MAX, "the peaks of all roles can be kept");
 
 static void machine_event(struct machine *m, enum machine_event ev);
+static int begin(struct machine *m, struct err *e);
 
 /* --- polling ------------------------------------------------------------------------------------------------------ */
 
+/* What waited for its turn goes on as it was asked for. */
 static void poll_due(void *ctx)
 {
-    ((struct machine *)ctx)->worker.source[0] = '\0';
-    machine_event(ctx, EVENT_POLL_DUE);
+    struct machine *m = ctx;
+
+    if (!m->queued)
+        m->source[0] = '\0';
+    machine_event(m, EVENT_POLL_DUE);
+}
+
+/* One target after the other. The system comes before its apps: nothing is begun that its restart would cut. */
+static bool is_my_turn(const struct machine *m)
+{
+    return !worker_busy(m->worker) && (m == m->lead || m->lead->state == MACHINE_IDLE);
+}
+
+/* From here to the end of what the poll leads to, what the worker tells is for this machine. */
+static void worker_take(struct machine *m)
+{
+    m->worker->owner.ctx = m;
+    m->worker->app = m->conf->target;
+    m->worker->source = m->source;
 }
 
 /* A registry out of reach is no failure of a version: it is shown while it lasts and takes no other's place. */
 static enum machine_state act_poll_failed(struct machine *m)
 {
-    log_warning("poll: %s", m->cause.text);
+    log_warning("%spoll: %s", m->label, m->cause.text);
     m->poll_cause = m->cause;
     m->asked = m->older = false;
     plan_fail(m, &m->cause);
@@ -48,7 +70,13 @@ static enum machine_state act_poll(struct machine *m)
     struct err e;
 
     loop_timer_clear(m->loop, &m->poll_timer);
-    if (worker_poll(&m->worker, &e) == 0)
+    m->queued = !is_my_turn(m);
+    if (m->queued) {
+        loop_timer_set(m->loop, &m->poll_timer, TURN_MS);
+        return MACHINE_IDLE;
+    }
+    worker_take(m);
+    if (worker_poll(m->worker, &e) == 0)
         return MACHINE_POLLING;
     m->cause = e;
     return act_poll_failed(m);
@@ -78,7 +106,7 @@ static enum machine_state act_resolved(struct machine *m)
     bool failed = state_digest_failed(&m->store.state, &m->tag.digest);
     bool mend = same && scrubs_mend_is_due(m);
     bool wanted =
-        (!same || mend) && !m->store.state.held && (m->asked || (m->conf->update.automatic && !failed));
+        (!same || mend) && !machine_is_held(m) && (m->asked || (m->conf->update.automatic && !failed));
 
     m->failures = 0;
     m->poll_cause = (struct err){0};
@@ -101,36 +129,88 @@ static enum machine_state act_resolved(struct machine *m)
     m->asked = m->older = false;
     patience_poll(m);
     m->state = MACHINE_IDLE;
-    scrubs_idle(m);
+    scrubs_idle(m->lead);
     return MACHINE_IDLE;
+}
+
+/* It does nothing more by itself. */
+static void timers_clear(struct machine *m)
+{
+    loop_timer_clear(m->loop, &m->poll_timer);
+    loop_timer_clear(m->loop, &m->health_timer);
+    loop_timer_clear(m->loop, &m->restart_timer);
+}
+
+/* The apps beside the system end with it. */
+static void beside_stop(struct machine *lead)
+{
+    for (struct machine *a = lead->next; a; a = a->next) {
+        timers_clear(a);
+        a->halted = true;
+        app_stop(&a->app);
+    }
+}
+
+static bool apps_have_ended(const struct machine *lead)
+{
+    for (const struct machine *m = lead; m; m = m->next)
+        if (m->app.pid)
+            return false;
+    return true;
 }
 
 enum machine_state machine_reboot(struct machine *m)
 {
-    loop_timer_clear(m->loop, &m->poll_timer);
-    loop_timer_clear(m->loop, &m->health_timer);
-    scrubs_end(m);
+    timers_clear(m);
     checks_stop(&m->checks);
     m->state = MACHINE_REBOOTING;
+    if (m == m->lead) {
+        scrubs_end(m);
+        beside_stop(m);
+    }
     app_stop(&m->app);
     return m->state;
 }
 
-static void restart_due(void *ctx)
+static void board_restart(struct machine *m)
 {
-    struct machine *m = ctx;
     struct err e;
 
-    if (board.reset->restart(&e) < 0) {
+    if (!apps_have_ended(m)) {
+        loop_timer_set(m->loop, &m->restart_timer, ENDS_MS);
+    } else if (board.reset->restart(&e) < 0) {
         log_error("restart: %s", e.text);
         loop_timer_set(m->loop, &m->restart_timer, RESTART_AGAIN_MS);
     }
 }
 
-/* Whoever ordered this gets an answer first. */
+/* The other tree of an app, and the same agent. */
+static void app_restart(struct machine *m)
+{
+    struct err e;
+
+    m->state = MACHINE_IDLE;
+    if (begin(m, &e) == 0)
+        return;
+    log_error("%srestart: %s", m->label, e.text);
+    m->state = MACHINE_REBOOTING;
+    loop_timer_set(m->loop, &m->restart_timer, RESTART_AGAIN_MS);
+}
+
+static void restart_due(void *ctx)
+{
+    struct machine *m = ctx;
+
+    if (m == m->lead)
+        board_restart(m);
+    else
+        app_restart(m);
+}
+
+/* Whoever ordered that the board restarts gets an answer first. */
 static enum machine_state act_restart(struct machine *m)
 {
-    loop_timer_set(m->loop, &m->restart_timer, RESTART_MS);
+    loop_timer_set(m->loop, &m->restart_timer, m == m->lead ? RESTART_MS : 0);
     return MACHINE_REBOOTING;
 }
 
@@ -139,7 +219,7 @@ static enum machine_state act_restart(struct machine *m)
 static enum machine_state act_confirm(struct machine *m)
 {
     checks_stop(&m->checks);
-    if (activate_confirm(&board, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
+    if (activate_confirm(m->conf, m->booted, (uint8_t)m->conf->update.tries, &m->cause) < 0) {
         if (!m->unconfirmed)
             keep_failure(m, "confirm", m->booted, &machine_booted(m)->tag);
         booted_record_failed(m, &m->cause);
@@ -150,7 +230,7 @@ static enum machine_state act_confirm(struct machine *m)
     m->store.state.trial_slot = 0;
     keep_state(m);
     loop_timer_clear(m->loop, &m->health_timer);
-    log_info("slot %c is confirmed", 'A' + (int)m->booted);
+    log_info("%sslot %c is confirmed", m->label, 'A' + (int)m->booted);
     keep_event(m, "confirmed", m->booted);
     patience_poll(m);
     return MACHINE_IDLE;
@@ -159,7 +239,7 @@ static enum machine_state act_confirm(struct machine *m)
 static enum machine_state roll_back(struct machine *m, const char *event)
 {
     if (booted_give_up(m, event, m->booted, &m->cause) < 0)
-        log_error("roll back: %s", m->cause.text);
+        log_error("%sroll back: %s", m->label, m->cause.text);
     return machine_reboot(m);
 }
 
@@ -168,11 +248,13 @@ static enum machine_state act_trial_failed(struct machine *m)
     return roll_back(m, "trial");
 }
 
-/* The app is well; now what the image says of its own. */
+/* The app is well; now what the image says of its own. That of an app has no say outside of its bounds. */
 static enum machine_state act_check(struct machine *m)
 {
     char root[CONF_PATH_MAX];
 
+    if (m != m->lead)
+        return act_confirm(m);
     if (board.app_root(m->booted, root, sizeof root, &m->cause) < 0)
         return act_trial_failed(m);
     checks_start(&m->checks, root);
@@ -181,7 +263,8 @@ static enum machine_state act_check(struct machine *m)
 
 static enum machine_state act_rollback(struct machine *m)
 {
-    worker_cancel(&m->worker);
+    if (m == m->lead || m->worker->owner.ctx == m)
+        worker_cancel(m->worker);
     err_set(&m->cause, ERR_APP, "rolled back by hand");
     return roll_back(m, "rollback");
 }
@@ -347,22 +430,24 @@ static void on_app(void *ctx, enum app_notice n)
 {
     struct machine *m = ctx;
 
+    if (m->halted && n != APP_STOPPED)
+        return;
     switch (n) {
     case APP_IS_STABLE:
         machine_event(m, EVENT_HEALTHY);
         break;
     case APP_CRASHED:
         exit_describe(&m->app, &m->cause);
-        log_warning("%s", m->cause.text);
+        log_warning("%s%s", m->label, m->cause.text);
         break;
     case APP_GAVE_UP:
         exit_describe(&m->app, &m->cause);
         machine_event(m, EVENT_UNHEALTHY);
         break;
     case APP_STOPPED:
-        if (m->ending)
+        if (m->lead->ending && apps_have_ended(m->lead))
             loop_stop(m->loop);
-        else
+        else if (!m->lead->ending && !m->halted)
             machine_event(m, EVENT_APP_STOPPED);
         break;
     }
@@ -387,12 +472,18 @@ static void health_due(void *ctx)
 /* What belongs to the app and goes with the board's power lies beside the control socket. */
 static void app_setup(struct machine *m)
 {
-    static char run_dir[CONF_PATH_MAX];
     const struct conf *c = m->conf;
     const char *slash = strrchr(c->control.socket, '/');
-    const struct app_setup setup = {
-        &c->app, c->update.stable_s, CONFIG_APP_CRASH_BUDGET, c->agent.state_dir, run_dir, on_app,
-        m,       c->agent.worker_uid};
+    char run_dir[CONF_PATH_MAX];
+    const struct app_setup setup = {.policy = &c->app,
+                                    .name = c->target,
+                                    .others_kb = c->others_kb,
+                                    .stable_s = c->update.stable_s,
+                                    .crash_budget = CONFIG_APP_CRASH_BUDGET,
+                                    .state_dir = c->agent.state_dir,
+                                    .run_dir = run_dir,
+                                    .notice = on_app,
+                                    .ctx = m};
 
     snprintf(run_dir, sizeof run_dir, "%.*s", slash ? (int)(slash - c->control.socket) : 0,
              c->control.socket);
@@ -402,7 +493,6 @@ static void app_setup(struct machine *m)
 
 static void app_begin(struct machine *m)
 {
-    static char root[CONF_PATH_MAX];
     struct err e = {0};
     int rc;
 
@@ -411,46 +501,18 @@ static void app_begin(struct machine *m)
             loop_timer_set(m->loop, &m->health_timer, m->conf->update.stable_s * 1000ull);
         return;
     }
-    rc = board.app_root(m->booted, root, sizeof root, &e);
+    rc = target_root(m->conf, m->booted, m->root, sizeof m->root, &e);
     if (rc == 0)
-        rc = app_start(&m->app, &machine_booted(m)->app, root, &e);
+        rc = app_start(&m->app, &machine_booted(m)->app, m->root, &e);
     if (rc < 0)
-        log_error("app: %s", e.text);
+        log_error("%sapp: %s", m->label, e.text);
 }
 
-int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
-                  struct err *e)
+/* A version starts, or an agent that finds it running: which one is it, and what does that mean? */
+static int begin(struct machine *m, struct err *e)
 {
-    const struct worker_owner owner = {.ctx = m,
-                                       .progress = on_progress,
-                                       .ready = on_ready,
-                                       .resolved = on_resolved,
-                                       .planned = on_planned,
-                                       .done = on_done,
-                                       .failed = on_failed};
-    int rc;
+    int rc = target_booted(m->conf, m->store.state.trial_slot, &m->booted, e);
 
-    memset(m, 0, sizeof *m);
-    m->loop = loop;
-    m->conf = conf;
-    m->poll_timer = (struct loop_timer){.due = poll_due, .ctx = m};
-    m->health_timer = (struct loop_timer){.due = health_due, .ctx = m};
-    m->restart_timer = (struct loop_timer){.due = restart_due, .ctx = m};
-    if (io_make_dir(conf->agent.state_dir) < 0 || io_make_dir(conf->agent.stage_dir) < 0)
-        log_warning("%s: %s", conf->agent.stage_dir, strerror(errno));
-    state_open(&m->store, board.store, conf->agent.state_dir);
-    history_open(&m->history, board.store, conf->agent.state_dir);
-    rc = worker_init(&m->worker, loop, conf_path, &owner, e);
-    if (rc == 0)
-        rc = scrubs_start(m, conf_path, e);
-    if (rc < 0)
-        return rc;
-    manners_start(m);
-    m->worker.time_floor_s = SLIPWAY_RELEASED_S;
-    patience_time_raise(m, 0);
-    memcpy(m->worker.peak_kib, m->store.state.peak_kib, sizeof m->worker.peak_kib);
-    app_setup(m);
-    rc = board.bootrec->booted(board.bootrec_arg, &m->booted, e);
     if (rc == 0)
         rc = booted_judge(m, e);
     if (rc < 0)
@@ -463,6 +525,81 @@ int machine_start(struct machine *m, struct loop *loop, const struct conf *conf,
     if (m->state == MACHINE_IDLE)
         patience_first(m);
     return 0;
+}
+
+static void open_all(struct machine *m, struct loop *loop, const struct conf *conf)
+{
+    struct err e;
+
+    m->loop = loop;
+    m->conf = conf;
+    m->poll_timer = (struct loop_timer){.due = poll_due, .ctx = m};
+    m->health_timer = (struct loop_timer){.due = health_due, .ctx = m};
+    m->restart_timer = (struct loop_timer){.due = restart_due, .ctx = m};
+    if (target_folders_make(conf, &e) < 0)
+        log_warning("%s", e.text);
+    state_open(&m->store, board.store, conf->agent.state_dir);
+    history_open(&m->history, board.store, conf->agent.state_dir);
+}
+
+int machine_start(struct machine *m, struct shared *shared, struct loop *loop, const struct conf *conf,
+                  const char *conf_path, struct err *e)
+{
+    const struct worker_owner owner = {.ctx = m,
+                                       .progress = on_progress,
+                                       .ready = on_ready,
+                                       .resolved = on_resolved,
+                                       .planned = on_planned,
+                                       .done = on_done,
+                                       .failed = on_failed};
+    int rc;
+
+    memset(m, 0, sizeof *m);
+    m->lead = m;
+    m->worker = &shared->worker;
+    m->manners = &shared->manners;
+    m->scrubs = &shared->scrubs;
+    open_all(m, loop, conf);
+    rc = worker_init(m->worker, loop, conf_path, &owner, e);
+    if (rc == 0)
+        rc = scrubs_start(m, conf_path, e);
+    if (rc < 0)
+        return rc;
+    manners_start(m);
+    m->worker->time_floor_s = SLIPWAY_RELEASED_S;
+    patience_time_raise(m, 0);
+    memcpy(m->worker->peak_kib, m->store.state.peak_kib, sizeof m->worker->peak_kib);
+    app_setup(m);
+    return begin(m, e);
+}
+
+int machine_start_beside(struct machine *m, struct machine *lead, const struct conf *conf, struct err *e)
+{
+    struct machine *last = lead;
+
+    memset(m, 0, sizeof *m);
+    m->lead = lead;
+    m->worker = lead->worker;
+    m->manners = lead->manners;
+    m->scrubs = lead->scrubs;
+    snprintf(m->label, sizeof m->label, "app %s: ", conf->target);
+    open_all(m, lead->loop, conf);
+    patience_time_raise(m, 0);
+    app_setup(m);
+    while (last->next)
+        last = last->next;
+    last->next = m;
+    m->halted = lead->state == MACHINE_REBOOTING;
+    return m->halted ? 0 : begin(m, e);
+}
+
+struct machine *machine_find(struct machine *lead, const char *name)
+{
+    struct machine *m = lead;
+
+    while (m && strcmp(m->conf->target, name) != 0)
+        m = m->next;
+    return m;
 }
 
 /* --- what people ask ---------------------------------------------------------------------------------------------- */
@@ -493,14 +630,14 @@ static int image_need(const struct machine *m, struct err *e)
 /* Where the next poll looks: at the registry, or in the image layout that a person named. */
 static int source_set(struct machine *m, const char *source, struct err *e)
 {
-    if (m->state == MACHINE_POLLING && strcmp(source, m->worker.source) != 0)
+    if ((m->state == MACHINE_POLLING || m->queued) && strcmp(source, m->source) != 0)
         return err_set(e, ERR_STATE, "not while the agent looks elsewhere");
-    if (strlen(source) >= sizeof m->worker.source)
+    if (strlen(source) >= sizeof m->source)
         return err_set(e, ERR_LIMIT, "the name of the source is too long");
     if (source[0] && strncmp(source, LAYOUT_DIR "/", strlen(LAYOUT_DIR) + 1) != 0 &&
         strncmp(source, LAYOUT_ARCHIVE "/", strlen(LAYOUT_ARCHIVE) + 1) != 0)
         return err_set(e, ERR_FORMAT, "want oci:/DIRECTORY or oci-archive:/FILE, got \"%.80s\"", source);
-    snprintf(m->worker.source, sizeof m->worker.source, "%s", source);
+    snprintf(m->source, sizeof m->source, "%s", source);
     return 0;
 }
 
@@ -516,7 +653,7 @@ int machine_update(struct machine *m, bool older, const char *source, struct err
 {
     if (image_need(m, e) < 0)
         return e->code;
-    if (m->store.state.held)
+    if (machine_is_held(m))
         return err_set(e, ERR_STATE, "updates are held; `agentctl release` lets them go on");
     if (ask_check(m, EVENT_ASKED, e) < 0 ||
         source_set(m, source, e) < 0) /* what is refused is not remembered */
@@ -550,6 +687,8 @@ int machine_hold(struct machine *m, bool hold, struct err *e)
 {
     int rc;
 
+    if (m != m->lead)
+        return err_set(e, ERR_STATE, "a hold is for the whole board, not for one app");
     if (m->store.state.held == hold)
         return 0;
     m->store.state.held = hold;
@@ -564,16 +703,20 @@ int machine_hold(struct machine *m, bool hold, struct err *e)
 
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib)
 {
-    if (!worker_reap(&m->worker, pid, status, maxrss_kib) &&
-        !worker_reap(&m->scrubs.worker, pid, status, maxrss_kib) && !checks_reap(&m->checks, pid, status))
-        (void)app_reap(&m->app, pid, status);
+    if (worker_reap(m->worker, pid, status, maxrss_kib) ||
+        worker_reap(&m->scrubs->worker, pid, status, maxrss_kib) || checks_reap(&m->checks, pid, status))
+        return;
+    while (m && !app_reap(&m->app, pid, status))
+        m = m->next;
 }
 
 void machine_stop(struct machine *m)
 {
     m->ending = true;
     checks_stop(&m->checks);
-    worker_cancel(&m->worker);
-    worker_cancel(&m->scrubs.worker);
+    worker_cancel(m->worker);
+    worker_cancel(&m->scrubs->worker);
+    timers_clear(m);
+    beside_stop(m);
     app_stop(&m->app);
 }

@@ -1,5 +1,7 @@
-/* The update machine: one state table drives polling, installing, the trial of a new version, confirming and rolling
- * back (agent/DESIGN.md, "Update machine").
+/* The update machine of a target (update/target.h): one state table drives polling, installing, the trial of a new
+ * version, confirming and rolling back (agent/DESIGN.md, "Update machine"). A board has one for its system, and one for
+ * each app that follows an image of its own; for an app, read its restart where a reboot is spoken of. They share one
+ * worker, so one is served after the other (update/targets.h).
  *
  *     IDLE -> POLLING -> INSTALLING -> REBOOTING ~~> TRIAL -> IDLE          confirmed
  *       ^--------'-----------'                         '----> REBOOTING     rolled back
@@ -63,15 +65,43 @@ struct machine_plan {
     struct plan_found found;
 };
 
+/* What a board has once, for all its targets. */
+struct shared {
+    struct worker worker;
+    struct manners {
+        uint32_t metered; /* the worker's meter at the last look */
+        uint64_t unsaved; /* bytes since the day's sum was saved */
+        uint64_t day_ms;  /* when this day's began, for a board without a clock */
+    } manners;            /* update/manners.h */
+    struct scrubs {
+        struct worker worker;
+        struct loop_timer timer;
+        uint64_t read_ms[SLOT_CNT]; /* when each was read, or agentd started */
+        uint32_t todo;              /* bit n: slot n */
+        bool by_hand;
+        enum slot_id slot; /* the one that is read now */
+        struct stage_progress progress;
+    } scrubs; /* update/machine_scrub.h; of the system's slots */
+};
+
 struct machine {
     struct loop *loop;
-    const struct conf *conf;
+    const struct conf *conf; /* the target's view */
+    struct machine *lead;    /* the system's, which has the hold and the day's sum for all */
+    struct machine *next;    /* of all machines, beginning with the system's; NULL after the last */
+    struct worker *worker;   /* these three are those of all */
+    struct manners *manners;
+    struct scrubs *scrubs;
+    char label[CONF_NAME_MAX + 8]; /* "app web: " in front of what is logged; "" for the system */
+    char root[CONF_PATH_MAX];      /* of the running version */
     struct state_store store;
     struct history history;
-    struct worker worker;
     struct app app;
     struct checks checks; /* of a system on trial, once its app is healthy */
     enum machine_state state;
+    bool halted;                    /* an app that ends with the system */
+    bool queued;                    /* its poll is due, and another target has the worker */
+    char source[WORKER_SOURCE_MAX]; /* an image layout in place of the registry (oci/layout.h), or "" */
     enum slot_id booted;
     struct fetch_resolved tag; /* as last resolved */
     bool asked;            /* a person wants this: try a failed digest again, install without `automatic` */
@@ -93,27 +123,13 @@ struct machine {
         struct err cause;
         int64_t at_s; /* this device's turn; INT64_MAX: never */
     } turn;
-    struct {
-        uint32_t metered; /* the worker's meter at the last look */
-        uint64_t unsaved; /* bytes since the day's sum was saved */
-        uint64_t day_ms;  /* when this day's began, for a board without a clock */
-    } manners;            /* update/manners.h */
-    struct {
-        struct worker worker;
-        struct loop_timer timer;
-        uint64_t read_ms[SLOT_CNT]; /* when each was read, or agentd started */
-        uint32_t todo;              /* bit n: slot n */
-        bool by_hand;
-        enum slot_id slot; /* the one that is read now */
-        struct stage_progress progress;
-    } scrubs;     /* update/machine_scrub.h */
     bool mending; /* the install is of what the other slot held before */
     struct stage_progress progress;
     const struct stage_done *installed;
     struct err cause;
     struct machine_plan plan;
     bool unconfirmed; /* the boot record could not be stored at the start */
-    bool ending;      /* agentd itself is to end, once the app has */
+    bool ending;      /* agentd itself is to end, once all apps have; the lead's */
     struct loop_timer poll_timer, health_timer, restart_timer;
 };
 
@@ -127,9 +143,17 @@ static inline struct slot_record *machine_other(struct machine *m)
     return &m->store.slots[slot_other(m->booted)];
 }
 
-/* Read what is remembered, see what was booted and decide what that means, start the app, plan the first poll. */
-int machine_start(struct machine *m, struct loop *loop, const struct conf *conf, const char *conf_path,
-                  struct err *e);
+static inline bool machine_is_held(const struct machine *m)
+{
+    return m->lead->store.state.held;
+}
+
+/* The system's: read what is remembered, see what was booted and decide what that means, start the app, plan the first
+ * poll. *shared is filled. */
+int machine_start(struct machine *m, struct shared *shared, struct loop *loop, const struct conf *conf,
+                  const char *conf_path, struct err *e);
+/* The same for an app, whose view *conf is. */
+int machine_start_beside(struct machine *m, struct machine *lead, const struct conf *conf, struct err *e);
 /* What agentctl asks for; ERR_STATE when it does not fit. */
 int machine_update(struct machine *m, bool older, const char *source, struct err *e);
 int machine_confirm(struct machine *m, struct err *e);
@@ -143,11 +167,13 @@ int machine_look(struct machine *m, const char *source, struct err *e);
 void machine_plan(const struct machine *m, struct plan *out);
 void machine_status(struct machine *m, struct status *out);
 const char *machine_state_name(enum machine_state s);
+/* The machine of an app by its name, or of the system (""); NULL: there is none. */
+struct machine *machine_find(struct machine *lead, const char *name);
 /* Stop the app and restart the board; part of the machine. The app's end comes as an event, perhaps before this returns. */
 enum machine_state machine_reboot(struct machine *m);
-/* A child of agentd ended. */
+/* These two for the lead. A child of agentd ended. */
 void machine_reap(struct machine *m, pid_t pid, int status, long maxrss_kib);
-/* End the worker and the app; the loop is stopped when both are gone. */
+/* End the workers and all apps; the loop is stopped when they are gone. */
 void machine_stop(struct machine *m);
 
 #endif

@@ -27,7 +27,7 @@ static void waiting_find(struct machine *m)
 {
     struct err *w = &m->plan.waiting;
 
-    if (m->store.state.held)
+    if (machine_is_held(m))
         err_set(w, ERR_HELD, "updates are held; `agentctl release` lets them go on");
     else if (state_digest_failed(&m->store.state, &m->tag.digest))
         err_set(
@@ -55,7 +55,7 @@ bool plan_begin(struct machine *m)
     waiting_find(m);
     manners_bind(m, true);
     scrubs_end(m);
-    if (worker_deploy(&m->worker, &job, m->conf->trust.required, &e) == 0)
+    if (worker_deploy(m->worker, &job, m->conf->trust.required, &e) == 0)
         return true;
     plan_fail(m, &e);
     return false;
@@ -98,6 +98,7 @@ void machine_plan(const struct machine *m, struct plan *out)
     out->digest = p->tag;
     out->current = p->current;
     out->slot = slot_other(m->booted);
+    out->reboots = m == m->lead;
     out->counted = p->counted;
     out->cost = p->found.cost;
     out->fetch_bytes_s = m->store.state.fetch_bytes_s;

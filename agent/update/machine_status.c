@@ -5,6 +5,7 @@
 #include "update/machine_scrub.h"
 #include "update/manners.h"
 #include "update/patience.h"
+#include "update/target.h"
 
 const char *machine_state_name(enum machine_state s)
 {
@@ -66,11 +67,11 @@ static void roles_fill(const struct machine *m, struct status *out)
 
         snprintf(r->name, sizeof r->name, "%s", worker_role_name((enum worker_role)i));
         r->limit_kib = worker_role_limit_kib((enum worker_role)i);
-        r->peak_kib = m->worker.peak_kib[i];
+        r->peak_kib = m->worker->peak_kib[i];
     }
     /* decode once more, for what nobody signed, and never while there is much to do */
-    if (m->worker.peak_kib[WORKER_ENVELOPE] > out->roles[1 + WORKER_DECODE].peak_kib)
-        out->roles[1 + WORKER_DECODE].peak_kib = m->worker.peak_kib[WORKER_ENVELOPE];
+    if (m->worker->peak_kib[WORKER_ENVELOPE] > out->roles[1 + WORKER_DECODE].peak_kib)
+        out->roles[1 + WORKER_DECODE].peak_kib = m->worker->peak_kib[WORKER_ENVELOPE];
 }
 
 static void bounds_fill(struct app *a, struct status *out)
@@ -102,6 +103,33 @@ static void app_fill(struct machine *m, struct status *out)
     bounds_fill(&m->app, out);
 }
 
+static bool is_failing(const struct machine *m)
+{
+    const struct state_failure *f = &m->store.state.failure;
+    enum app_state s = m->app.state;
+    bool down = m->store.slots[m->booted].app_cnt && (s == APP_DOWN || s == APP_BACKOFF || s == APP_FAILED);
+    bool fell_back =
+        m->store.slots[slot_other(m->booted)].condition == SLOT_BAD && strcmp(f->event, "rollback") != 0;
+    bool refused =
+        !strcmp(f->event, "install") && digest_compare(&f->digest, &m->tag.digest) == VERDICT_MATCH;
+
+    return down || fell_back || refused;
+}
+
+static void beside_fill(struct machine *lead, struct status *out)
+{
+    for (const struct machine *m = lead->next; m; m = m->next) {
+        const struct slot_record *s = &m->store.slots[m->booted];
+        struct status_beside *b = &out->beside[out->beside_cnt++];
+
+        snprintf(b->name, sizeof b->name, "%s", m->conf->target);
+        snprintf(b->app, sizeof b->app, "%s", s->app_cnt ? app_state_name(m->app.state) : "none");
+        snprintf(b->update, sizeof b->update, "%s", machine_state_name(m->state));
+        memcpy(b->version, s->version, sizeof b->version);
+        b->failing = is_failing(m);
+    }
+}
+
 static void failure_fill(const struct machine *m, struct status *out)
 {
     const struct state_failure *f = &m->store.state.failure;
@@ -118,21 +146,26 @@ void machine_status(struct machine *m, struct status *out)
     const struct conf_registry *r = &m->conf->registry;
     struct bootrec rec;
     struct bootrec_health health;
-    const char *place = m->booted == SLOT_A ? m->conf->slots.a : m->conf->slots.b;
+    struct target_boot boot = target_boot(m->conf);
     struct err e;
+
+    memcpy(out->target, m->conf->target, sizeof out->target);
 
     if (r->host[0])
         snprintf(out->image, sizeof out->image, "%s/%s:%s", r->host, r->repository, r->tag);
     out->plain_http = r->plain_http;
     out->unsigned_ok = !m->conf->trust.required;
-    out->held = m->store.state.held;
+    out->held = machine_is_held(m);
     snprintf(out->state, sizeof out->state, "%s", machine_state_name(m->state));
     detail_fill(m, out);
-    scrubs_status(m, out);
+    if (m == m->lead) {
+        scrubs_status(m, out);
+        beside_fill(m, out);
+    }
     out->last_poll_s = m->polled_s;
     out->next_poll_in_s = -1;
     manners_count(m);
-    out->today_bytes = m->store.state.day_bytes;
+    out->today_bytes = m->lead->store.state.day_bytes;
     if (m->state == MACHINE_IDLE && m->waiting.code && m->again_ms > m->loop->now_ms())
         out->waits_until_s = board.clock->wall_s() + (int64_t)(m->again_ms - m->loop->now_ms()) / 1000;
     if (m->poll_timer.armed && m->poll_timer.at_ms > m->loop->now_ms())
@@ -141,7 +174,7 @@ void machine_status(struct machine *m, struct status *out)
     out->booted = m->booted;
     slot_status(m, SLOT_A, &out->slots[SLOT_A]);
     slot_status(m, SLOT_B, &out->slots[SLOT_B]);
-    if (board.bootrec->load(board.bootrec_arg, &rec, &health, &e) == 0)
+    if (boot.ops->load(boot.arg, &rec, &health, &e) == 0)
         for (int i = 0; i < SLOT_CNT; i++)
             out->slots[i].tries_left = rec.left[i];
     app_fill(m, out);
@@ -151,6 +184,6 @@ void machine_status(struct machine *m, struct status *out)
     out->slot_bytes_kept = m->store.state.slot_bytes_kept;
     out->slot_bytes_read = m->store.state.slot_bytes_read;
     out->state_writes = m->store.state.writes;
-    if (board.wear->read(place[0] ? place : board.slots[m->booted], &out->wear, &e) < 0)
+    if (board.wear->read(target_place(m->conf, m->booted), &out->wear, &e) < 0)
         out->wear.kind = WEAR_UNKNOWN;
 }

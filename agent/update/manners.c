@@ -13,7 +13,7 @@ static bool local_now(const struct machine *m, struct tm *out)
 {
     time_t now = (time_t)board.clock->wall_s();
 
-    return now >= m->worker.time_floor_s && localtime_r(&now, out);
+    return now >= m->worker->time_floor_s && localtime_r(&now, out);
 }
 
 static uint32_t second_of_day(const struct tm *now)
@@ -29,42 +29,49 @@ static uint64_t budget(const struct machine *m)
 void manners_start(struct machine *m)
 {
     tzset();
-    m->manners.metered = *m->worker.meter;
-    m->manners.day_ms = m->loop->now_ms();
+    m->manners->metered = *m->worker->meter;
+    m->manners->day_ms = m->loop->now_ms();
 }
 
 /* --- the day's sum -------------------------------------------------------------------------------------------------- */
 
 static void day_turn(struct machine *m)
 {
-    struct state *s = &m->store.state;
+    struct state *s = &m->lead->store.state;
     struct tm now;
     uint32_t day = local_now(m, &now) ? (uint32_t)(now.tm_year * 1000 + now.tm_yday) : 0;
 
-    if (day ? day == s->day : m->loop->now_ms() - m->manners.day_ms < DAY_S * 1000ull)
+    if (day ? day == s->day : m->loop->now_ms() - m->manners->day_ms < DAY_S * 1000ull)
         return;
     s->day_bytes = 0;
     s->day = day ? day : s->day;
-    m->manners.day_ms = m->loop->now_ms();
+    m->manners->day_ms = m->loop->now_ms();
 }
 
 void manners_count(struct machine *m)
 {
-    uint32_t at = *m->worker.meter, come = at - m->manners.metered;
+    uint32_t at = *m->worker->meter, come = at - m->manners->metered;
 
     day_turn(m);
-    m->manners.metered = at;
-    m->manners.unsaved += come;
-    m->store.state.day_bytes += come;
+    m->manners->metered = at;
+    m->manners->unsaved += come;
+    m->lead->store.state.day_bytes += come;
 }
 
 void manners_progress(struct machine *m)
 {
     manners_count(m);
-    if (!budget(m) || m->manners.unsaved < budget(m) / SAVES_A_DAY)
+    if (!budget(m) || m->manners->unsaved < budget(m) / SAVES_A_DAY)
         return;
-    m->manners.unsaved = 0;
-    keep_state(m);
+    m->manners->unsaved = 0;
+    keep_state(m->lead);
+}
+
+void manners_end(struct machine *m)
+{
+    manners_count(m);
+    if (budget(m) && m != m->lead)
+        keep_state(m->lead);
 }
 
 /* --- waiting -------------------------------------------------------------------------------------------------------- */
@@ -117,7 +124,7 @@ static bool hour_is_wrong(struct machine *m)
 
 static bool budget_is_used(struct machine *m)
 {
-    uint64_t bytes = m->store.state.day_bytes;
+    uint64_t bytes = m->lead->store.state.day_bytes;
     struct tm now;
 
     if (!budget(m) || bytes < budget(m))
@@ -127,7 +134,7 @@ static bool budget_is_used(struct machine *m)
             (unsigned long long)bytes / 1000000, (unsigned long long)bytes / 100000 % 10);
     if (local_now(m, &now))
         return wait_set(m, DAY_S - second_of_day(&now));
-    return wait_set(m, DAY_S - (uint32_t)((m->loop->now_ms() - m->manners.day_ms) / 1000));
+    return wait_set(m, DAY_S - (uint32_t)((m->loop->now_ms() - m->manners->day_ms) / 1000));
 }
 
 bool manners_are_needed(struct machine *m)
@@ -138,7 +145,7 @@ bool manners_are_needed(struct machine *m)
 
 void manners_bind(struct machine *m, bool by_hand)
 {
-    struct worker *w = &m->worker;
+    struct worker *w = m->worker;
     struct tm now;
 
     w->bytes_max = 0;
@@ -146,8 +153,8 @@ void manners_bind(struct machine *m, bool by_hand)
     manners_count(m);
     if (by_hand)
         return;
-    if (budget(m) > m->store.state.day_bytes)
-        w->bytes_max = budget(m) - m->store.state.day_bytes;
+    if (budget(m) > m->lead->store.state.day_bytes)
+        w->bytes_max = budget(m) - m->lead->store.state.day_bytes;
     if (has_hours(m) && local_now(m, &now))
         w->time_max_s = hours_wait(m, &now, false);
 }

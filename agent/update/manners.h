@@ -15,6 +15,8 @@ void manners_start(struct machine *m);
 void manners_count(struct machine *m);
 /* The same while an update is under way; then and now the sum is saved, so that a cut of power does not renew the budget. */
 void manners_progress(struct machine *m);
+/* An update has ended: of an app, whose state is not the one with the sum, the sum is saved. */
+void manners_end(struct machine *m);
 /* Is an update to wait? m->waiting says for what, and m->again_ms until when. */
 bool manners_are_needed(struct machine *m);
 /* Tell the worker how far the next deployment may go. */

@@ -22,15 +22,15 @@ void patience_time_raise(struct machine *m, int64_t to_s)
 
     if (to_s > t->time_floor_s)
         t->time_floor_s = to_s;
-    if (t->time_floor_s > m->worker.time_floor_s)
-        m->worker.time_floor_s = t->time_floor_s;
+    if (t->time_floor_s > m->worker->time_floor_s)
+        m->worker->time_floor_s = t->time_floor_s;
 }
 
 int64_t patience_now_s(const struct machine *m)
 {
     int64_t clock = board.clock->wall_s();
 
-    return clock > m->worker.time_floor_s ? clock : m->worker.time_floor_s;
+    return clock > m->worker->time_floor_s ? clock : m->worker->time_floor_s;
 }
 
 /* --- when to ask again ---------------------------------------------------------------------------------------------- */

@@ -15,17 +15,11 @@
 #include "stream/job.h"
 #include "update/tables.h"
 #include "update/talk.h"
+#include "update/target.h"
 
 #define ACTIVE_DIR "/active" /* in stage's root */
 #define PROGRESS_MS 500
 #define MANIFEST_MAX ((uint64_t)CONFIG_OCI_JSON_MAX_KB * 1024)
-
-static const char *place_of(const struct conf *conf, enum slot_id slot)
-{
-    const char *own = slot == SLOT_A ? conf->slots.a : conf->slots.b;
-
-    return own[0] ? own : board.slots[slot];
-}
 
 static void progress_send(struct stage *s)
 {
@@ -170,6 +164,8 @@ static int image_admit(struct stage *s, struct err *e)
         return err_set(e, ERR_POLICY, "slots are of kind disk, but the image has no label dev.slipway.disk");
     if (!s->conf->slots.disk && s->config.disk[0])
         return err_set(e, ERR_POLICY, "image has label dev.slipway.disk, but slots are of kind tree");
+    if (target_is_app(s->conf) && s->config.app.arg_cnt == 0)
+        return err_set(e, ERR_POLICY, "the image of an app needs an Entrypoint or a Cmd");
     return 0;
 }
 
@@ -191,7 +187,7 @@ static int layers_measure(struct stage *s, struct err *e)
     s->content_max = UINT64_MAX; /* of a disk's layer, the file that is taken has to fit, and nothing else */
     if (s->disk)
         return 0;
-    rc = slot_tree_layer_max(board.tree, s->place, &s->content_max, e);
+    rc = slot_tree_layer_max(target_tree(s->conf), s->place, &s->content_max, e);
     most = s->content_max + s->content_max / 1000; /* what does not shrink grows a little */
     for (uint32_t i = 0; rc == 0 && i < s->manifest.layer_cnt; i++)
         if (s->manifest.layers[i].size > most)
@@ -299,6 +295,8 @@ static int files_let(struct stage *s, struct err *e)
 
     if (rc == 0)
         rc = reach_let(conf->agent.stage_dir, REACH_WRITE, e);
+    if (rc == 0 && target_is_app(conf)) /* a root is for all targets */
+        rc = reach_let(conf->agent.root_dir, REACH_WRITE, e);
     for (size_t i = 0; rc == 0 && i < CONF_KEY_MAX && conf->trust.keys[i][0]; i++)
         rc = reach_let(conf->trust.keys[i], REACH_READ, e);
     if (rc < 0)
@@ -306,19 +304,19 @@ static int files_let(struct stage *s, struct err *e)
     if (s->disk) { /* the active one is open before, so that nothing in there leads to it */
         struct err none;
 
-        if (board.disk->open(place_of(conf, slot_other(s->job->slot)), false, &s->active_fd, &s->active_len,
-                             &none) < 0)
+        if (board.disk->open(target_place(conf, slot_other(s->job->slot)), false, &s->active_fd,
+                             &s->active_len, &none) < 0)
             s->active_fd = -1;
         return board.disk->confine(s->place, e);
     }
-    rc = board.app_root(slot_other(s->job->slot), s->active, sizeof s->active, e);
+    rc = target_root(conf, slot_other(s->job->slot), s->active, sizeof s->active, e);
     if (rc == 0)
         rc = reach_let_as(s->active, ACTIVE_DIR, REACH_READ, e);
     if (rc == 0 && reach_possible())
         snprintf(s->active, sizeof s->active, ACTIVE_DIR);
     if (rc == 0)
         rc = reach_let("/proc/self", REACH_READ, e);
-    return rc == 0 ? board.tree->confine(s->place, e) : rc;
+    return rc == 0 ? target_tree(conf)->confine(s->place, e) : rc;
 }
 
 int stage_main(const struct conf *conf, const struct stage_job *job)
@@ -340,7 +338,7 @@ int stage_main(const struct conf *conf, const struct stage_job *job)
     s->job = job;
     if (board.identity->device_id(s->device_id, sizeof s->device_id, &e) < 0)
         log_warning("%s", e.text);
-    s->place = place_of(conf, job->slot);
+    s->place = target_place(conf, job->slot);
     resume_init(&s->resume, conf->agent.stage_dir, s->tree, &s->pump);
     for (int i = 0; i < SLOT_CNT; i++)
         snprintf(s->toc_paths[i], sizeof s->toc_paths[i], "%s/toc-%c", conf->agent.stage_dir, 'a' + i);

@@ -15,6 +15,7 @@
 #include "stream/job.h"
 #include "update/tables.h"
 #include "update/talk.h"
+#include "update/target.h"
 
 static int checkpoint_take(struct entry_pipe *pipe, uint32_t len, struct err *e)
 {
@@ -266,7 +267,7 @@ int stage_tree_look(struct stage *s, struct err *e)
 {
     struct plan_cost *cost = &s->plan.cost;
     struct slot_tree_stats stats;
-    int rc = slot_tree_look(s->tree, board.tree, s->place, s->toc_paths[s->job->slot], e);
+    int rc = slot_tree_look(s->tree, target_tree(s->conf), s->place, s->toc_paths[s->job->slot], e);
 
     if (rc == 0)
         rc = tree_layers(s, e);
@@ -286,17 +287,17 @@ int stage_tree_look(struct stage *s, struct err *e)
 int stage_tree_install(struct stage *s, struct err *e)
 {
     const char *toc_path = s->toc_paths[s->job->slot];
-    int rc = slot_tree_begin(s->tree, board.tree, s->place, toc_path, e);
+    int rc = slot_tree_begin(s->tree, target_tree(s->conf), s->place, toc_path, e);
 
     if (rc == 0)
         rc = tree_layers(s, e);
     if (rc == 0) {
         stage_phase(s, STAGE_SEALING);
-        rc = slot_tree_seal(s->tree, board.needs, BOARD_NEEDS_MAX, e);
+        rc = slot_tree_seal(s->tree, target_needs(s->conf), BOARD_NEEDS_MAX, e);
     }
     if (rc == 0) {
         stage_phase(s, STAGE_VERIFYING);
-        rc = slot_tree_verify(s->tree, board.tree, s->place, toc_path, e);
+        rc = slot_tree_verify(s->tree, target_tree(s->conf), s->place, toc_path, e);
         if (rc < 0) /* it does not tell what the slot holds, and must not be believed the next time */
             (void)unlink(toc_path);
     }

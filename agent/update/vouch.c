@@ -243,7 +243,7 @@ static int brake_check(struct vouch *v, struct err *e)
 static int keys_open(struct vouch *v, struct err *e)
 {
     v->root_record = (struct record){.store = board.store,
-                                     .dir = v->conf->agent.stage_dir,
+                                     .dir = v->conf->agent.root_dir,
                                      .name = "root",
                                      .magic = ROOT_MAGIC,
                                      .version = ROOT_VERSION,

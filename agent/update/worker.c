@@ -97,6 +97,7 @@ int worker_init(struct worker *w, struct loop *loop, const char *conf_path, cons
     w->loop = loop;
     w->conf_path = conf_path;
     w->owner = *owner;
+    w->app = w->source = "";
     w->stall = (struct loop_timer){.due = stall_due, .ctx = w};
     w->report_fd = -1;
     w->request_fd = -1;
@@ -321,10 +322,12 @@ int worker_poll(struct worker *w, struct err *e)
                     "fetch",
                     "-c",
                     (char *)(uintptr_t)w->conf_path,
+                    "-w",
+                    (char *)(uintptr_t)w->app,
                     "-t",
                     time_text,
                     w->source[0] ? "-o" : NULL,
-                    w->source,
+                    (char *)(uintptr_t)w->source,
                     NULL};
     struct fetch_request request = {.kind = FETCH_RESOLVE};
     int p[PIPE_CNT][2];
@@ -363,7 +366,7 @@ static int socket_open(int *ends, struct err *e)
 int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, struct err *e)
 {
     enum { REQUEST, BODY, RAW, ENTRIES, BACK, ENVELOPE_RAW, ENVELOPE_ENTRIES, PIPE_CNT };
-    char *conf = (char *)(uintptr_t)w->conf_path;
+    char *conf = (char *)(uintptr_t)w->conf_path, *app = (char *)(uintptr_t)w->app;
     char digest_text[DIGEST_TEXT_LEN], booted_text[DIGEST_TEXT_LEN], failed_text[DIGEST_TEXT_LEN];
     char media_text[12], floor_text[24], time_text[24];
     char bytes_text[24], until_text[12];
@@ -371,6 +374,8 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
                      "fetch",
                      "-c",
                      conf,
+                     "-w",
+                     app,
                      "-t",
                      time_text,
                      "-b",
@@ -378,7 +383,7 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
                      "-u",
                      until_text,
                      w->source[0] ? "-o" : NULL,
-                     w->source,
+                     (char *)(uintptr_t)w->source,
                      NULL};
     char *decode[] = {"slipway", "decode", "-c", conf, NULL};
     char *envelope[] = {"slipway", "envelope", "-c", conf, NULL};
@@ -386,6 +391,8 @@ int worker_deploy(struct worker *w, const struct stage_job *job, bool trust, str
                      "stage",
                      "-c",
                      conf,
+                     "-w",
+                     app,
                      "-s",
                      job->slot == SLOT_A ? "A" : "B",
                      "-d",

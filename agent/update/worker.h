@@ -53,8 +53,8 @@ struct worker {
     const char *conf_path;
     struct worker_owner owner;
     int64_t time_floor_s; /* it is not earlier than this; kept by the owner */
-    char source
-        [WORKER_SOURCE_MAX]; /* an image layout in place of the registry (oci/layout.h), or ""; the owner's, too */
+    const char *app;      /* the target: the name of an app, or "". These two are the owner's, too */
+    const char *source;   /* an image layout in place of the registry (oci/layout.h), or "" */
     uint64_t
         bytes_max; /* a deployment may fetch so much, and so long (oci/traffic.h); 0: no bound. The owner's */
     uint32_t time_max_s;

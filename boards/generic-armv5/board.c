@@ -10,6 +10,7 @@ const struct board board = {
     .needs = {"usr/sbin/agentd"},
     .app_root = linux_app_root,
     .tree = &tree_linux,
+    .folder = &tree_folder,
     .disk = &disk_linux,
     .bootrec = &bootrec_fw_env,
     .bootrec_arg = "/etc/fw_env.config",

@@ -10,6 +10,7 @@ const struct board board = {
     .needs = {"boot/kernel", "boot/initrd", "usr/sbin/agentd"},
     .app_root = linux_app_root,
     .tree = &tree_linux,
+    .folder = &tree_folder,
     .disk = &disk_linux,
     .bootrec = &bootrec_uboot,
     .bootrec_arg = &card_environment,

@@ -9,6 +9,7 @@ const struct board board = {
     .slots = {"slot-a", "slot-b"},
     .app_root = sim_app_root,
     .tree = &tree_sim,
+    .folder = &tree_sim,
     .disk = &disk_sim,
     .bootrec = &bootrec_sim,
     .watchdog = &watchdog_sim,

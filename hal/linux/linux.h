@@ -7,6 +7,7 @@
 #include "hal/board.h"
 
 extern const struct tree_ops tree_linux;
+extern const struct tree_ops tree_folder;
 extern const struct disk_ops disk_linux;
 extern const struct bootrec_ops bootrec_uboot; /* arg: const struct uboot_env_place * (uboot_env.h) */
 extern const struct bootrec_ops

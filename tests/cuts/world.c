@@ -27,6 +27,7 @@ static struct {
     bool tryboot; /* the reboot was one for it */
     const struct medium_image *from;
     struct machine machine;
+    struct shared shared;
     struct loop loop;
     struct loop_timer worker_timer, scrub_timer, app_timer, hand_timer;
     struct scrub_job scrub;
@@ -360,7 +361,7 @@ static void agentd_run(void)
         version_begin(false);
         loop_init(&own.loop, board.clock->boot_ms);
         own.hand_timer = (struct loop_timer){.due = hand_due};
-        if (machine_start(&own.machine, &own.loop, &conf, "/agent.conf", &e) == 0) {
+        if (machine_start(&own.machine, &own.shared, &own.loop, &conf, "/agent.conf", &e) == 0) {
             if (own.machine.state == MACHINE_TRIAL && world.step->by_hand)
                 loop_timer_set(&own.loop, &own.hand_timer, 5000);
             (void)loop_run(&own.loop);

@@ -195,7 +195,7 @@ def test_only_parts_are_read(front, small, tmp_path):
 
 
 @pytest.mark.parametrize("words, says", [
-    ("update nonsense", "want oci:DIRECTORY or oci-archive:FILE, not nonsense"),
+    ("update oci=nonsense", "want oci:DIRECTORY or oci-archive:FILE, not oci=nonsense"),
     ("update oci:/no/such/place", "there is no /no/such/place"),
     ("update docker://a/b", "want oci:DIRECTORY"),
 ])

@@ -36,6 +36,9 @@ static void test_words(void **state)
 
     (void)state;
     look_at(&p);
+    assert_says("NEXT UPDATE: v2, ? into slot A, then a restart of the app.\n");
+    p.reboots = true;
+    look_at(&p);
     assert_says("NEXT UPDATE: v2, ? into slot A, then a reboot.\n");
     assert_says("download  32.1 KB in 3 requests\n");
     assert_says("write     at most 1304.5 KB\n");
@@ -59,7 +62,7 @@ static void test_longest(void **state)
         struct plan p;
 
         memset(&p, 0xff, sizeof p);
-        p.current = false;
+        p.current = p.reboots = false;
         p.counted = true;
         p.slot = SLOT_B;
         p.fetch_bytes_s = 1;

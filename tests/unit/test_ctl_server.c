@@ -46,6 +46,21 @@ static uint64_t now_ms(void)
     return t.skipped_ms + (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+static void *owner_target(void *ctx, const char *app, struct err *e)
+{
+    (void)ctx;
+    if (!strcmp(app, "") || !strcmp(app, "web"))
+        return &t;
+    err_set(e, ERR_ABSENT, "there is no app %s", app);
+    return NULL;
+}
+
+static const struct app_log *owner_log(void *target)
+{
+    (void)target;
+    return &t.log;
+}
+
 static void owner_status(void *ctx, struct status *out)
 {
     (void)ctx;
@@ -97,8 +112,11 @@ static int port_open(const char *path, uint32_t baud, int *fd, struct err *e)
 }
 
 static const struct serial_ops port = {.open = port_open};
-static struct ctl_owner owner = {
-    .status = owner_status, .order = owner_order, .history = owner_history, .log = &t.log};
+static struct ctl_owner owner = {.target = owner_target,
+                                 .status = owner_status,
+                                 .order = owner_order,
+                                 .history = owner_history,
+                                 .log = owner_log};
 
 static void stop(void *ctx)
 {

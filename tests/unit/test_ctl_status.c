@@ -97,6 +97,13 @@ static void worst(char c)
     }
     for (int i = 0; i < 4; i++)
         FILL(s.roles[i].name, c);
+    s.target[0] = '\0'; /* an app's has none beside it */
+    s.beside_cnt = CONFIG_APPS_MAX;
+    for (uint32_t i = 0; i < s.beside_cnt; i++) {
+        FILL(s.beside[i].name, c), FILL(s.beside[i].app, c), FILL(s.beside[i].update, c);
+        FILL(s.beside[i].version, c);
+        s.beside[i].failing = true;
+    }
 }
 
 static cJSON *parsed(void)

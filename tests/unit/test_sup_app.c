@@ -38,7 +38,7 @@ static void shell(const char *script)
 
 static void init(enum conf_restart restart, uint32_t stable_s, uint32_t budget)
 {
-    const struct app_setup setup = {&policy, stable_s, budget, dir, dir, on_notice, NULL, 65534};
+    const struct app_setup setup = {&policy, "", 0, stable_s, budget, dir, dir, on_notice, NULL, 65534};
 
     policy.restart = restart;
     policy.stop_timeout_s = 5;

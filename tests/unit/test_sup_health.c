@@ -23,7 +23,7 @@ static void wait_state(enum app_state s)
 
 static void start(const char *script, const char *check)
 {
-    const struct app_setup setup = {&policy, 1, 3, dir, dir, on_notice, NULL, 65534};
+    const struct app_setup setup = {&policy, "", 0, 1, 3, dir, dir, on_notice, NULL, 65534};
 
     policy.stop_timeout_s = 1;
     spec_args("/bin/sh", "-c", script);
@@ -224,13 +224,13 @@ static void what_does_not_fit_is_refused(void **state)
     uint32_t kb;
 
     (void)state;
-    assert_int_equal(budget_fit(1000, 0, agent + CONFIG_APP_RESERVE_KB + 1000, &kb, &err), 0);
+    assert_int_equal(budget_fit(1000, 0, 0, agent + CONFIG_APP_RESERVE_KB + 1000, &kb, &err), 0);
     assert_int_equal(kb, 1000);
-    assert_int_equal(budget_fit(0, 0, agent + CONFIG_APP_RESERVE_KB + 5000, &kb, &err), 0);
+    assert_int_equal(budget_fit(0, 0, 0, agent + CONFIG_APP_RESERVE_KB + 5000, &kb, &err), 0);
     assert_int_equal(kb, 5000);
-    assert_int_equal(budget_fit(1001, 0, agent + CONFIG_APP_RESERVE_KB + 1000, &kb, &err), ERR_LIMIT);
+    assert_int_equal(budget_fit(1001, 0, 0, agent + CONFIG_APP_RESERVE_KB + 1000, &kb, &err), ERR_LIMIT);
     assert_non_null(strstr(err.text, "memory: app 1001 KB + agent "));
-    assert_int_equal(budget_fit(0, 0, 1000, &kb, &err), ERR_LIMIT);
+    assert_int_equal(budget_fit(0, 0, 0, 1000, &kb, &err), ERR_LIMIT);
 }
 
 int main(void)
