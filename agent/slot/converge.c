@@ -65,27 +65,30 @@ static int can_stay(struct slot_tree *s, int dir, const char *path, const struct
     return same ? take_inode(s, st, e) : 0;
 }
 
+int slot_stay(struct slot_tree *s, const char *path, const struct node *n, struct stat *st, struct err *e)
+{
+    int dir, rc = s->fresh ? 0 : look(s, path, st, &dir, e);
+    if (rc <= 0)
+        return rc;
+    rc = can_stay(s, dir, path, n, st, e);
+    return rc != 0 ? rc : slot_remove_all(s, path, e);
+}
+
 int slot_place(struct slot_tree *s, const char *path, const struct node *n, int *file_fd, uint64_t *old,
                struct err *e)
 {
     struct stat st;
-    int dir, rc = s->fresh ? 0 : look(s, path, &st, &dir, e);
+    int rc = slot_stay(s, path, n, &st, e);
+    if (rc > 0 && n->type != NODE_FILE)
+        return 0;
     if (n->type == NODE_FILE)
-        *old = 0;
+        *old = rc > 0 ? (uint64_t)st.st_size : 0;
     if (rc > 0) {
-        rc = can_stay(s, dir, path, n, &st, e);
-        if (rc == 0)
-            rc = slot_remove_all(s, path, e);
-        else if (rc > 0 && n->type != NODE_FILE)
-            return 0;
-        else if (rc > 0) {
-            *old = (uint64_t)st.st_size;
-            rc = slot_reopen(s, path, n, *old, file_fd, e);
-            if (rc != -ENOENT) /* else making room took it away */
-                return rc;
-            *old = 0;
-            rc = 0;
-        }
+        rc = slot_reopen(s, path, n, *old, file_fd, e);
+        if (rc != -ENOENT) /* else making room took it away */
+            return rc;
+        *old = 0;
+        rc = 0;
     }
     if (rc < 0)
         return rc;
@@ -103,7 +106,7 @@ int slot_settle_changed(struct slot_tree *s, const char *path, int file_fd, cons
         if (rc == 0 && !s->dry)
             rc = err_set(e, ERR_FLASH, "%s: vanished", path);
         if (rc > 0)
-            rc = slot_check_node(s, dir, path, n, &st, e);
+            rc = slot_check_node(s, dir, file_fd, path, n, &st, e);
         /* The read-back is content with what a filesystem makes of a time; the same time is not set again. */
         if (found && rc == 0 && st.st_mtim.tv_sec == n->mtime_s &&
             (uint32_t)st.st_mtim.tv_nsec == n->mtime_ns)

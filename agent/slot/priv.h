@@ -134,6 +134,9 @@ void slot_ring_drop(struct slot_tree *s);
 int slot_parent_fd(struct slot_tree *s, const char *path, struct err *e);
 
 /* converge.c: as slot_make, slot_settle and slot_link, but what already is as it should be stays. */
+/* What stands at `path`: 1 and *st when it can become `n` by changes of content and metadata; otherwise it is removed: 0. Or an
+ * error. */
+int slot_stay(struct slot_tree *s, const char *path, const struct node *n, struct stat *st, struct err *e);
 /* For NODE_FILE *file_fd is open and *old says how many bytes it holds. */
 int slot_place(struct slot_tree *s, const char *path, const struct node *n, int *file_fd, uint64_t *old,
                struct err *e);
@@ -163,8 +166,9 @@ void slot_want_add(struct slot_tree *s, uint32_t toc, uint64_t size, const struc
 int slot_want_close(struct slot_tree *s, struct err *e);
 void slot_want_drop(struct slot_tree *s);
 
-/* verify.c: metadata, attributes and symlink target of a node, against what fstatat said. ERR_FLASH: differs. */
-int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct node *want,
+/* verify.c: metadata, attributes and symlink target of a node, against what fstatat said. fd: of a file that is open, or -1.
+ * ERR_FLASH: differs. */
+int slot_check_node(struct slot_tree *s, int dir, int fd, const char *path, const struct node *want,
                     const struct stat *st, struct err *e);
 
 /* The node of a record, and all that a file has in it. */

@@ -108,13 +108,25 @@ void slot_tree_reuse(struct slot_tree *s, const char *active_root, const char *a
         toc_close(&r->side[REUSE_ACTIVE].toc);
 }
 
-int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st)
+static int dir_open(struct slot_tree *s, enum reuse_side side, const char *path)
 {
     struct err e;
     struct path_dirs *dirs = side == REUSE_OLD ? &s->dirs : &s->reuse.side[side].dirs;
-    if (s->reuse.side[side].root < 0)
-        return -1;
-    int dir = path_dirs_open(dirs, path, path_parent_len(path), &e);
+    return s->reuse.side[side].root < 0 ? -1 : path_dirs_open(dirs, path, path_parent_len(path), &e);
+}
+
+/* Is there a regular file of that size at `path`? */
+static bool stat_file(struct slot_tree *s, enum reuse_side side, const char *path, uint64_t size,
+                      struct stat *st)
+{
+    int dir = dir_open(s, side, path);
+    return dir >= 0 && fstatat(dir, path_name(path), st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st->st_mode) &&
+           (uint64_t)st->st_size == size;
+}
+
+int slot_reuse_open(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st)
+{
+    int dir = dir_open(s, side, path);
     int fd = dir < 0 ? -1
                      : IO_RETRY(openat(dir, path_name(path),
                                        O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME | O_NONBLOCK));
@@ -157,15 +169,16 @@ static bool find_path(struct slot_tree *s, enum reuse_side side, const char *pat
     return false;
 }
 
-/* Is the file, open as `fd`, the wanted one? By its record if it is as that says, else by reading it. Of a layer that
- * was streamed before, only the record can tell. */
-static int is_wanted(struct slot_tree *s, enum reuse_side side, const char *path, int fd,
-                     const struct stat *st, const struct entry_place *place, uint64_t *xxh64, struct err *e)
+/* Is the file the wanted one? By its record if it is as that says, else by reading it. Of a layer that was streamed before,
+ * only the record can tell. */
+static int is_wanted(struct slot_tree *s, enum reuse_side side, const char *path, struct stat *st,
+                     const struct entry_place *place, uint64_t *xxh64, struct err *e)
 {
     const struct digest *of = s->known.of;
     struct toc_item it;
     struct digest got;
     struct sum sum;
+    int fd;
     bool recorded = find_path(s, side, path, &it) && is_untouched(&it, st);
     if (recorded)
         *xxh64 = it.r.xxh64;
@@ -175,9 +188,13 @@ static int is_wanted(struct slot_tree *s, enum reuse_side side, const char *path
     }
     if (recorded && !digest_is_zero(&it.digest) && !s->reuse.side[side].cut)
         return same_digest(&it.digest, &place->digest);
+    fd = slot_reuse_open(s, side, path, st);
+    if (fd < 0)
+        return 0;
     sum_begin(&sum);
     int rc = range_digest(&s->range, fd, 0, (uint64_t)st->st_size, &got, &sum, e);
     *xxh64 = sum_end(&sum);
+    forget(fd);
     return rc != 0 ? rc : same_digest(&got, &place->digest);
 }
 
@@ -186,22 +203,13 @@ static int keep(struct slot_tree *s, const char *path, const struct node *n, con
                 struct file_got *got, struct err *e)
 {
     struct stat st;
-    uint64_t old;
-    int file = -1, fd = s->fresh ? -1 : slot_reuse_open(s, REUSE_OLD, path, &st);
-    if (fd < 0)
-        return 0;
-    int rc =
-        (uint64_t)st.st_size != n->size ? 0 : is_wanted(s, REUSE_OLD, path, fd, &st, place, &got->xxh64, e);
-    forget(fd);
+    int rc = !s->fresh && stat_file(s, REUSE_OLD, path, n->size, &st)
+                 ? is_wanted(s, REUSE_OLD, path, &st, place, &got->xxh64, e)
+                 : 0;
+    if (rc > 0)
+        rc = slot_stay(s, path, n, &st, e); /* 0: it had to give way, for its inode serves another name */
     if (rc <= 0)
         return rc;
-    rc = slot_place(s, path, n, &file, &old, e);
-    if (rc != 0)
-        return rc;
-    if (file >= 0)
-        close(file);
-    if (old != n->size) /* it had to give way: its inode serves another name */
-        return 0;
     s->stats.bytes.kept += n->size;
     s->stats.found.files_kept++;
     s->stats.found.kept += n->size;
@@ -247,13 +255,17 @@ static int copy_same_path(struct slot_tree *s, const char *path, const struct no
                           const struct entry_place *place, struct file_got *got, struct err *e)
 {
     struct stat st;
-    int rc = 0, fd = slot_reuse_open(s, REUSE_ACTIVE, path, &st);
-    if (fd >= 0 && (uint64_t)st.st_size == n->size)
-        rc = is_wanted(s, REUSE_ACTIVE, path, fd, &st, place, &got->xxh64, e);
+    int fd = -1, rc = stat_file(s, REUSE_ACTIVE, path, n->size, &st)
+                          ? is_wanted(s, REUSE_ACTIVE, path, &st, place, &got->xxh64, e)
+                          : 0;
     if (rc > 0)
+        fd = slot_reuse_open(s, REUSE_ACTIVE, path, &st);
+    if (fd >= 0) {
         rc = copy_from(s, fd, path, n, place, got, e);
-    if (fd >= 0)
         forget(fd);
+    } else if (rc > 0) {
+        rc = 0;
+    }
     return rc == ERR_FLASH ? 0 : rc;
 }
 

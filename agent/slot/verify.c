@@ -61,16 +61,19 @@ static int check_target(struct slot_tree *s, int dir, const char *path, const st
     return 0;
 }
 
-/* --- extended attributes: through /proc, which follows no link of the content --------------------------------------- */
+/* --- extended attributes -------------------------------------------------------------------------------------------- */
 
-struct attr_path {
-    char text[NODE_NAME_MAX + 48];
+/* The node: open, or by a path through /proc, which follows no link of the content. */
+struct attr_place {
+    int fd; /* -1: it is not open */
+    char path[NODE_NAME_MAX + 48];
 };
 
-static int check_one_attr(struct slot_tree *s, const struct attr_path *at, const char *path,
+static int check_one_attr(struct slot_tree *s, const struct attr_place *at, const char *path,
                           const struct node_xattr *x, struct err *e)
 {
-    ssize_t n = lgetxattr(at->text, x->name, s->io, sizeof s->io);
+    ssize_t n = at->fd >= 0 ? fgetxattr(at->fd, x->name, s->io, sizeof s->io)
+                            : lgetxattr(at->path, x->name, s->io, sizeof s->io);
     if (n < 0)
         return errno == ENODATA ? err_set(e, ERR_FLASH, "%s: attribute %s is missing", path, x->name)
                                 : err_errno(e, "%s: attribute %s", path, x->name);
@@ -79,15 +82,19 @@ static int check_one_attr(struct slot_tree *s, const struct attr_path *at, const
     return 0;
 }
 
-static int check_attrs(struct slot_tree *s, int dir, const char *path, const struct node *want, struct err *e)
+static int check_attrs(struct slot_tree *s, int dir, int fd, const char *path, const struct node *want,
+                       struct err *e)
 {
-    struct attr_path at;
+    struct attr_place at = {.fd = fd};
     struct node_xattr x;
     uint32_t pos = 0;
     unsigned cnt = 0;
 
-    snprintf(at.text, sizeof at.text, "/proc/self/fd/%d/%s", dir, path[0] != '\0' ? path_name(path) : ".");
-    ssize_t n = llistxattr(at.text, (char *)s->io, sizeof s->io);
+    if (fd < 0)
+        snprintf(at.path, sizeof at.path, "/proc/self/fd/%d/%s", dir,
+                 path[0] != '\0' ? path_name(path) : ".");
+    ssize_t n = fd >= 0 ? flistxattr(fd, (char *)s->io, sizeof s->io)
+                        : llistxattr(at.path, (char *)s->io, sizeof s->io);
     if (n < 0 && errno != ENOTSUP)
         return err_errno(e, "%s: attributes", path);
     for (ssize_t i = 0; i < n; i += (ssize_t)strlen((char *)s->io + i) + 1)
@@ -103,12 +110,12 @@ static int check_attrs(struct slot_tree *s, int dir, const char *path, const str
     return 0;
 }
 
-int slot_check_node(struct slot_tree *s, int dir, const char *path, const struct node *want,
+int slot_check_node(struct slot_tree *s, int dir, int fd, const char *path, const struct node *want,
                     const struct stat *st, struct err *e)
 {
     int rc = check_meta(path, want, st, e);
     if (rc == 0)
-        rc = check_attrs(s, dir, path, want, e);
+        rc = check_attrs(s, dir, fd, path, want, e);
     if (rc == 0 && want->type == NODE_SYMLINK)
         rc = check_target(s, dir, path, want, e);
     return rc;
@@ -128,14 +135,11 @@ static int content_open(const struct slot_tree *s, int dir, const char *name)
     return fd >= 0 ? fd : IO_RETRY(openat(dir, name, flags));
 }
 
-static int check_content(struct slot_tree *s, int dir, const struct toc_item *it, struct err *e)
+static int check_content(struct slot_tree *s, int fd, const struct toc_item *it, struct err *e)
 {
     struct sum sum;
     uint64_t off = 0;
     ssize_t n = 0;
-    int fd = content_open(s, dir, path_name(it->path));
-    if (fd < 0)
-        return err_errno(e, "%s: open", it->path);
     if (!s->ops->caps.close_drops_cache)
         posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     sum_begin(&sum);
@@ -151,7 +155,6 @@ static int check_content(struct slot_tree *s, int dir, const struct toc_item *it
     if (n < 0)
         err_errno(e, "%s: read", it->path);
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    close(fd);
     if (n < 0)
         return e->code;
     if (sum_end(&sum) != it->r.xxh64)
@@ -190,15 +193,23 @@ static int check_hardlink(struct slot_tree *s, const struct toc_item *it, struct
 int slot_check_item(struct slot_tree *s, const struct toc_item *it, struct err *e)
 {
     struct stat st;
-    int dir;
+    int dir, fd = -1;
     if (it->r.type == TOC_HARDLINK)
         return check_hardlink(s, it, e);
     const struct node want = toc_node(it);
+    bool is_file = it->r.type == NODE_FILE;
     int rc = stat_path(s, it->path, &dir, &st, e);
+    if (rc == 0 && is_file && S_ISREG(st.st_mode)) {
+        fd = content_open(s, dir, path_name(it->path));
+        if (fd < 0)
+            return err_errno(e, "%s: open", it->path);
+    }
     if (rc == 0)
-        rc = slot_check_node(s, dir, it->path, &want, &st, e);
-    if (rc == 0 && it->r.type == NODE_FILE)
-        rc = check_content(s, dir, it, e);
+        rc = slot_check_node(s, dir, fd, it->path, &want, &st, e);
+    if (rc == 0 && is_file)
+        rc = check_content(s, fd, it, e);
+    if (fd >= 0)
+        close(fd);
     return rc;
 }
 
