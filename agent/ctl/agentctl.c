@@ -11,6 +11,7 @@
 #include "base/conf.h"
 #include "base/version.h"
 #include "base/word.h"
+#include "ctl/metrics.h"
 #include "ctl/render.h"
 #include "ctl/session.h"
 #include "ctl/status.h"
@@ -173,6 +174,15 @@ static int run_apps(struct call *c, const struct command *command)
         render_apps(apps, stdout);
     cJSON_Delete(answer);
     return rc;
+}
+
+/* What collects them has no use for the exit code of a failed update. */
+static int run_metrics(struct call *c, const struct command *command)
+{
+    int rc = show(c, "status", metrics_render);
+
+    (void)command;
+    return rc == AGENTCTL_FAILING ? AGENTCTL_OK : rc;
 }
 
 static int plan_show(const struct session *s, const cJSON *plan)
@@ -435,6 +445,7 @@ static const struct command commands[] = {
     {"why", run_why, 0, false, true, "why the last update failed, and what was done about it", NULL},
     {"history", run_history, 0, true, true, "what happened to this board, newest last", NULL},
     {"logs", run_logs, 0, true, true, "what the app printed; -f: goes on as it prints more", NULL},
+    {"metrics", run_metrics, 0, false, true, "the status for Prometheus", NULL},
     {"plan", run_plan, 1, false, true, "what the next update would do, and why it waits if it does", NULL},
     {"update", run_order, 1, false, true, "look at the registry now, or in oci:DIR, and install",
      "The agent looks for a new version now; see `agentctl status`."},
@@ -466,8 +477,7 @@ static void help_print(FILE *out)
             "  --json     the answer as JSON, for programs (status: schema %d)\n"
             "  --socket   of the agent on this board; else $SLIPWAY_SOCKET, else\n"
             "             " SOCKET_DEFAULT "\n"
-            "  --serial   to an agent at the other end of a serial line, 115200 baud if\n"
-            "             --baud does not say otherwise\n"
+            "  --serial   to an agent behind a serial line; --baud N when not at 115200\n"
             "  --since    of logs, the lines of the last 90s, 10m, 2h, 1d\n\n"
             "exit: 0 done, 1 refused, 2 usage, 3 no agent answers, 4 bad answer,\n"
             "      5 status and why: the last update failed or the app does not run\n",

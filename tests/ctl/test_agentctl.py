@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 PROGRAM = pathlib.Path(os.environ.get("OUT", "out/sim")).resolve() / "slipway"
 
@@ -178,6 +179,21 @@ def test_hold_is_kept_and_refuses(agent):
     assert json.loads(agentctl("--json", "status", socket=agent)[1])["update"]["held"] is False
     chunks = [json.loads(line) for line in agentctl("--json", "history", socket=agent)[1].splitlines()]
     assert [event["what"] for chunk in chunks for event in chunk["history"]] == ["held", "released"]
+
+
+def test_metrics(agent):
+    """As Prometheus's own client reads them; what they say is what status says."""
+    code, text, _ = agentctl("metrics", socket=agent)
+    status = json.loads(agentctl("--json", "status", socket=agent)[1])
+    samples = {(s.name, s.labels.get("name")): s for family in text_string_to_metric_families(text) for s in family.samples}
+    assert code == 0 and all(family.documentation and family.type != "unknown" for family in text_string_to_metric_families(text))
+    labels = samples["slipway_info", None].labels
+    assert (labels["device"], labels["slot"], labels["agent"]) == (status["device_id"], "A", status["agent_version"])
+    assert samples["slipway_update_state", None].labels == {"state": "idle"} and samples["slipway_held", None].value == 0
+    assert samples["slipway_role_memory_limit_bytes", "stage"].value == 1024 * status["roles"][2]["limit_kib"]
+    assert samples["slipway_state_writes_total", None].value == status["flash"]["state_writes"]
+    assert ("slipway_last_poll_timestamp_seconds", None) not in samples, "it never polled"
+    assert ("slipway_app_memory_bytes", None) not in samples, "there is no app"
 
 
 def test_refusals_are_told(agent):
