@@ -1,13 +1,15 @@
 """Apps that follow images of their own: [app NAME]. Each goes by the same way as the system, into two trees of its own below
 the state directory, and is activated by its restart; the system's slots and its app are left alone."""
+import datetime
 import json
-import os
 import pathlib
 import random
+import re
 import time
 
 import pytest
 
+from board import PATIENCE
 from device import SimDevice, slot
 from images import Images
 from test_app import processes, wait_until
@@ -20,7 +22,9 @@ SCRIPT = b"""#!/bin/sh
 echo "$(cat /app/version) starts, data $(cat /var/lib/web/starts 2>/dev/null)"
 echo "$(cat /app/version)" >>/var/lib/web/starts
 case $(cat /app/mode) in crash) exit 3 ;; esac
-exec sleep %s
+trap 'echo "$(cat /app/version) ends"; kill $!; exit 0' TERM
+sleep %s &
+wait
 """ % MARK.encode()
 
 
@@ -50,6 +54,12 @@ class Board(SimDevice):
         self.registry = registry
         web = {"image": f"{registry.host}/{WEB}", "memory": "16M", "stop_timeout": 1} | keys
         super().__init__(registry, SYSTEM, folder=folder, update={"poll_interval": 600, "stable": 2}, **{"app web": web})
+
+    def end(self):
+        """agentd is asked to end; its folder stays."""
+        self.process.terminate()
+        self.process.wait(20)
+        self.process = None
 
     def web(self):
         code, text = self.agentctl_raw("--json status web")
@@ -99,7 +109,16 @@ def test_story(board, images):
     code, why = board.agentctl_raw("why web")
     assert code == 5 and "exited with code 3" in " ".join(why.split())
     log = board.agentctl("logs web")
-    assert "w2 starts, data w1 w2 w3" in " ".join(log.split()[-20:]) or "w2 starts, data w1" in log, log
+    assert re.search(r"w2 starts, data w1\nw2\n(w3\n)+", re.sub(r"\d{4}-\S+Z ", "", log)), log
+    gap = time_of(log, "w2 starts") - time_of(log, "w1 ends")
+    print(f"from the end of the old version to the first line of the new one: {gap * 1000:.0f} ms")
+    assert 0 < gap < 0.5 * PATIENCE
+
+
+def time_of(log, words):
+    """When the first line with these words was printed, in seconds."""
+    stamp = re.search(rf"^(\S+)Z {words}", log, re.M)[1]
+    return datetime.datetime.fromisoformat(stamp).timestamp()
 
 
 def starts(board, name="web"):
@@ -148,3 +167,93 @@ def ceiling(device):
 def agent_pid(device):
     """Behind the fence, the process that was started is the agent itself."""
     return device.process.pid
+
+
+def is_whole(tree, version):
+    """The tree is that of this version, to the byte as far as the app's own files go."""
+    want = {path: data if isinstance(data, bytes) else data[0] for path, data in app_files(version).items()}
+    return all((tree / path.lstrip("/")).is_file() and (tree / path.lstrip("/")).read_bytes() == data for path, data in want.items())
+
+
+def tree_of(board, status):
+    return board.dir / "state/apps/web" / status["booted"].lower()
+
+
+def test_cuts(board, images):
+    """The agent and all its processes are killed at any moment of an update, from the poll to the end of the trial. What runs
+    after it is the old version or the new one, whole, and once; and the update comes to its end."""
+    board.update(images, "w1")
+    whole = board.wait_version("w1")
+    assert is_whole(tree_of(board, whole), "w1") and not is_whole(tree_of(board, whole), "w2"), "it can tell the two apart"
+    chance, seen = random.Random(5), []
+    for number in range(8):
+        old, new = ("w1", "w2") if number % 2 == 0 else ("w2", "w1")
+        board.update(images, new)
+        time.sleep(chance.uniform(0, 1.6))
+        at = board.web()
+        seen.append(at["update"]["state"] if at else "?")
+        board.power_cut()
+        wait_until(lambda: not processes(MARK), "the app outlived its agent")
+        board.start()
+        status = board.wait_web(lambda s: s["app"]["state"] == "ready", "an app that runs")
+        version = slot(status, status["booted"])["version"]
+        assert version in (old, new) and is_whole(tree_of(board, status), version)
+        wait_until(lambda: processes(MARK), "the app does not get as far")
+        assert len(processes(MARK)) == 1
+        if status["update"]["state"] != "trial":
+            wait_until(lambda: board.agentctl_raw("update web")[0] == 0 or board.web()["update"]["state"] == "trial", "the update")
+        board.wait_version(new)
+    print("cut while", ", ".join(seen))
+    assert len(set(seen)) > 1, "the moments were all alike"
+
+
+def test_a_trial_that_is_cut_off_each_time(board, images):
+    """It has so many starts, and then the old version is back, with the cause."""
+    board.update(images, "w1")
+    board.wait_version("w1")
+    board.end()
+    text = board.conf.read_text()
+    board.conf.write_text(text.replace("stable = 2", "stable = 600"))
+    board.start()
+    board.wait_web(lambda s: s["app"]["state"] == "ready", "the app")
+    board.update(images, "w2")
+    for _ in range(3):
+        status = board.wait_web(lambda s: s["update"]["state"] == "trial" and s["app"]["state"] == "ready", "the trial")
+        assert slot(status, status["booted"])["version"] == "w2"
+        board.power_cut()
+        board.start()
+    status = board.wait_web(lambda s: s["app"]["state"] == "ready" and s["update"]["state"] != "trial", "the fall-back")
+    assert slot(status, status["booted"])["version"] == "w1"
+    assert "in 3 starts; the agent fell back to slot B" in status["last_failure"]["text"]
+
+
+def test_a_removed_app_and_its_data(board, images):
+    """Without its section it is not there any more, but all it kept is; with it, it goes on without a download."""
+    board.update(images, "w1")
+    board.wait_version("w1")
+    text = board.conf.read_text()
+    board.end()
+    board.conf.write_text("\n\n".join(part for part in text.split("\n\n") if not part.lstrip().startswith("[app web]")))
+    board.start()
+    assert board.wait(lambda s: True)["apps"] == [] and not processes(MARK)
+    assert board.agentctl_raw("status web")[0] == 1
+    assert starts(board) == ["w1"]
+    board.end()
+    board.conf.write_text(text)
+    board.start()
+    board.wait_version("w1")
+    wait_until(lambda: starts(board) == ["w1", "w1"], "its data is another")
+
+
+def test_budgets_are_added_up(registry, images, tmp_path):
+    """What all apps are promised has to fit; one that does not is not started, and there is nothing to go back to."""
+    images.push("w1", registry, WEB)
+    keys = {"image": f"{registry.host}/{WEB}", "memory": "512G"}
+    with Board(registry, tmp_path / "device", memory="16M") as device:
+        device.conf.write_text(device.conf.read_text() + "\n[app big]\n" + "\n".join(f"{k} = {v}" for k, v in keys.items()) + "\n")
+        device.start()
+        status = device.wait_web(lambda s: s["last_failure"], "the refusal", 60)
+        assert "memory: app 16384 KB + other apps 536870912 KB + agent" in status["last_failure"]["text"]
+        status = device.wait_web(lambda s: s["update"]["state"] == "idle", "the end")
+        assert status["app"]["state"] == "none" and slot(status, "B")["state"] == "bad"
+        assert device.agentctl_raw("rollback web")[0] == 1
