@@ -59,7 +59,7 @@ board_kernel() {
 		input=$BOARDS/common/initrd-init
 	fi
 	version=$(debian_version "$(debian_index "$DEB_ARCH")" "$LINUX_PACKAGE")
-	cached "linux-${1##*/}-$(inputs_hash "$version $CROSS ${LINUX_ARCH:-} ${LINUX_TARGET:-} ${LINUX_MODULES:-}${LINUX_DTB:+ $LINUX_DTB}" \
+	cached "linux-${1##*/}-$(inputs_hash "$version $CROSS ${LINUX_ARCH:-} ${LINUX_TARGET:-} ${LINUX_MODULES:-}${LINUX_DTB:+ $LINUX_DTB}${LINUX_DTBS:+ $LINUX_DTBS}" \
 		"$input" "$recipe")" sh "$recipe" "$1"
 }
 
