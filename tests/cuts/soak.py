@@ -22,6 +22,10 @@ from device import DeviceError, slot
 BOOT_CUTS = 0.2  # of the cuts, while the board starts
 BOOT_S = 4
 SPAN_S = 15  # within so long of an answer the others fall; on a quiet machine an update takes that, with its trial
+LATE_CUTS = 0.4  # of these, wait for the image to be in the slot first
+LATE_PHASES = ("reading", "sealing", "restarting", "trial")
+LATE_S = 6
+LATE_PATIENCE_S = 60
 
 
 class Soak:
@@ -60,16 +64,22 @@ class Soak:
         # cut on every start of its trial, a version counts as one that failed: a person may ask for it again
         self.device.agentctl_raw("update", **self.device.status_way)
 
+    def phase(self):
+        status = self.device.status()
+        if status is None:
+            return "restarting"
+        return status["update"]["detail"].split(" ")[0] or status["update"]["state"]
+
     def wait_random(self):
         """Watch the board until the moment of the cut."""
-        end = time.monotonic() + self.random.uniform(0, SPAN_S)
-        phase = "idle"
+        begin, span, phase = time.monotonic(), SPAN_S, self.phase()
+        if self.random.random() < LATE_CUTS:
+            while phase not in LATE_PHASES and time.monotonic() < begin + LATE_PATIENCE_S:
+                phase = self.phase()
+            span = LATE_S
+        end = time.monotonic() + self.random.uniform(0, span)
         while time.monotonic() < end:
-            status = self.device.status()
-            if status is None:
-                phase = "restarting"
-            else:
-                phase = status["update"]["detail"].split(" ")[0] or status["update"]["state"]
+            phase = self.phase()
             time.sleep(0.1)
         return phase
 
