@@ -168,6 +168,7 @@ bool publish_reap(struct publish *p, pid_t pid)
 
 void publish_init(struct publish *p, struct loop *loop, const struct conf_port *ports, uint32_t uid)
 {
+    ASSERT(!ports[0].host || uid != 0);
     *p = (struct publish){.loop = loop, .ports = ports, .uid = uid};
     p->timer = (struct loop_timer){.due = process_due, .ctx = p};
 }

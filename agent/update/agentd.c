@@ -205,8 +205,7 @@ struct beside {
     struct machine machine;
 };
 
-/* One that can't start is no reason for the system to stop. Their memory is taken here, once, as agent.conf names so many:
- * as data of the program it would count to the ceiling of every role. */
+/* One that can't start is no reason for the system to stop. Memory is taken for as many as agent.conf names. */
 static void beside_start(struct agentd *d)
 {
     size_t cnt = 0;
@@ -267,18 +266,23 @@ static int agentd_start(struct agentd *d, const char *conf_path, struct err *e)
     return 0;
 }
 
+/* What agentd has is taken here, once: as data of the program it would count to the ceiling of every role. */
 int agentd_main(const struct conf *conf, const char *conf_path)
 {
-    static struct agentd d;
+    struct agentd *d = calloc(1, sizeof *d);
     struct err e = {0};
     char sandbox[48];
     int rc;
 
     ceiling_set();
     hash_start();
-    d.conf = conf;
-    d.conf_path = conf_path;
-    rc = agentd_start(&d, conf_path, &e);
+    if (!d) {
+        log_error("agentd does not fit into memory");
+        return 1;
+    }
+    d->conf = conf;
+    d->conf_path = conf_path;
+    rc = agentd_start(d, conf_path, &e);
     if (rc < 0) {
         log_error("%s", e.text);
         return 1;
@@ -286,8 +290,8 @@ int agentd_main(const struct conf *conf, const char *conf_path)
     sandbox_describe(sandbox, sizeof sandbox);
     log_info("sandbox: %s", sandbox);
     log_info("%s: following %s/%s:%s, slot %c", board.name, conf->registry.host, conf->registry.repository,
-             conf->registry.tag, 'A' + (int)d.machine.booted);
-    rc = loop_run(&d.loop);
+             conf->registry.tag, 'A' + (int)d->machine.booted);
+    rc = loop_run(&d->loop);
     if (rc < 0)
         log_error("poll: %s", strerror(-rc));
     return rc < 0;

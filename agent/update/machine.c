@@ -481,6 +481,7 @@ static void app_setup(struct machine *m)
                                     .stable_s = c->update.stable_s,
                                     .crash_budget = CONFIG_APP_CRASH_BUDGET,
                                     .state_dir = c->agent.state_dir,
+                                    .forward_uid = c->agent.worker_uid,
                                     .run_dir = run_dir,
                                     .notice = on_app,
                                     .ctx = m};

@@ -204,6 +204,7 @@ def test_published_port(rogue):
     assert rogue.app()["restarts"] == 1
 
     (forward,) = processes("forward")
+    assert pathlib.Path(f"/proc/{forward}").stat().st_uid == 65534, "worker_uid, never root's"
     os.kill(forward, signal.SIGKILL)
     wait_until(lambda: inside in fetched(port), "no answer after the forwarder's restart")
     assert rogue.app()["restarts"] == 1

@@ -65,6 +65,7 @@ static void live(int number, const struct conf *conf, const struct rollout *r)
     static struct machine m;
     static struct loop loop;
     static const uint32_t meter;
+    static struct shared shared;
     bool has = false;
 
     memset(&m, 0, sizeof m);
@@ -73,7 +74,10 @@ static void live(int number, const struct conf *conf, const struct rollout *r)
     snprintf(device_id, sizeof device_id, "board-%d", number);
     m.loop = &loop;
     m.conf = conf;
-    m.worker.meter = &meter;
+    shared.worker.meter = &meter;
+    m.lead = &m;
+    m.worker = &shared.worker;
+    m.manners = &shared.manners;
     m.store.slots[m.booted].condition = SLOT_GOOD;
     m.tag.digest.b[0] = 1;
     patience_first(&m);
