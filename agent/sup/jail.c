@@ -95,12 +95,25 @@ static int cgroup_enter(const struct jail *j, struct err *e)
     return rc;
 }
 
+/* As under Docker, an app that is not root may listen on port 80: the ports are its own. */
+static void low_ports_free(void)
+{
+    int fd = IO_RETRY(open("/proc/sys/net/ipv4/ip_unprivileged_port_start", O_WRONLY | O_CLOEXEC));
+
+    if (fd < 0)
+        return;
+    (void)io_write_full(fd, "0", 1);
+    close(fd);
+}
+
 int jail_enter(const struct jail *j, const struct app_spec *spec, const char *root, struct err *e)
 {
     if (cgroup_enter(j, e))
         return e->code;
     if ((j->namespaces & CLONE_NEWCGROUP) && unshare(CLONE_NEWCGROUP))
         return err_errno(e, "cgroup namespace");
+    if (j->namespaces & CLONE_NEWNET)
+        low_ports_free();
     if (j->namespaces & CLONE_NEWNS)
         return root_build(j, spec, root, e);
     if (strcmp(root, "/") && (chroot(root) || chdir("/")))

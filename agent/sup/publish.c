@@ -22,17 +22,6 @@ _Static_assert(FORWARD_FD_FIRST - 3 + CONF_APP_PORT_MAX <= ROLE_FD_MAX, "all can
 
 /* --- namespace ------------------------------------------------------------------------------------------------------ */
 
-/* As under Docker, an app that is not root may listen on port 80: the ports are its own. */
-static void low_ports_free(void)
-{
-    int fd = IO_RETRY(open("/proc/sys/net/ipv4/ip_unprivileged_port_start", O_WRONLY | O_CLOEXEC));
-
-    if (fd < 0)
-        return;
-    (void)io_write_full(fd, "0", 1);
-    close(fd);
-}
-
 /* agentd goes in and out: the namespace then lives as long as this descriptor, and nothing of it lies on a disk. */
 static int net_make(struct publish *p, struct err *e)
 {
@@ -42,7 +31,6 @@ static int net_make(struct publish *p, struct err *e)
     if (own < 0 || unshare(CLONE_NEWNET)) {
         err_errno(e, "network = private: no network namespace");
     } else {
-        low_ports_free();
         made = IO_RETRY(open(NET, O_RDONLY | O_CLOEXEC));
         if (made < 0)
             err_errno(e, NET);
