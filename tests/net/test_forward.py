@@ -4,6 +4,7 @@ import hashlib
 import os
 import pathlib
 import random
+import resource
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ APP = pathlib.Path(__file__).parent / "forward_app.py"
 APP_PORT = 80
 CONNECTIONS, SESSIONS = 256, 64  # CONFIG_APP_CONNECTIONS, CONFIG_APP_UDP_SESSIONS
 MIB = 1 << 20
+CEILING_KB = 768  # CONFIG_MEM_FORWARD_KB
 WAIT_S = 30
 
 
@@ -51,6 +53,8 @@ class Bench:
             high = [os.dup2(fd, 100 + n) for n, fd in enumerate((net, self.tcp.fileno(), self.udp.fileno()))]
             for n, fd in enumerate(high):
                 os.dup2(fd, 3 + n)
+            if command[0] == str(PROGRAM):
+                resource.setrlimit(resource.RLIMIT_DATA, (CEILING_KB * 1024,) * 2)
 
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with,subprocess-popen-preexec-fn
             [*command, "65534", str(APP_PORT), str(APP_PORT)], close_fds=False, preexec_fn=place)
@@ -215,7 +219,7 @@ def test_many_connections(bench):
         assert late.recv(100) == b"late"
         assert bench.busy(1) < 0.1
         print("resident: %s KB" % bench.status("VmHWM")[0])
-        assert int(bench.status("VmData")[0]) <= 768
+        assert int(bench.status("VmData")[0]) <= CEILING_KB
     with bench.connect() as sock:
         sock.sendall(b"after")
         assert sock.recv(100) == b"after"
@@ -267,7 +271,7 @@ def test_datagrams(bench):
         assert len(socks[0].recv(65536)) == 60_000
         socks[0].sendto(b"", ("127.0.0.1", port))
         assert socks[0].recv(100) == b""
-    assert int(bench.status("VmData")[0]) <= 768
+    assert int(bench.status("VmData")[0]) <= CEILING_KB
 
 
 def test_it_has_no_privilege(bench):
