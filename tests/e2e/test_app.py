@@ -387,7 +387,7 @@ def test_published_port_of_a_board(board):
     for _ in range(20):
         assert "behaves as it is told" in fetched(port)
     print("published port: %.0f ms a request" % ((time.monotonic() - began) / 20 * 1000))
-    resident = board.ssh("grep VmHWM $(grep -ls 'forwar[d]' /proc/[0-9]*/cmdline | sed s/cmdline/status/)").split()
+    resident = board.ssh("grep VmData $(grep -ls 'forwar[d]' /proc/[0-9]*/cmdline | sed s/cmdline/status/)").split()
     print("forward: " + " ".join(resident))
     assert int(resident[1]) <= 768
 
