@@ -1,7 +1,7 @@
 /* The update machine of a target (update/target.h): one state table drives polling, installing, the trial of a new
  * version, confirming and rolling back (agent/DESIGN.md, "Update machine"). A board has one for its system, and one for
  * each app that follows an image of its own; for an app, read its restart where a reboot is spoken of. They share one
- * worker, so one is served after the other (update/targets.h).
+ * worker, so one is served after the other.
  *
  *     IDLE -> POLLING -> INSTALLING -> REBOOTING ~~> TRIAL -> IDLE          confirmed
  *       ^--------'-----------'                         '----> REBOOTING     rolled back
@@ -169,6 +169,9 @@ void machine_status(struct machine *m, struct status *out);
 const char *machine_state_name(enum machine_state s);
 /* The machine of an app by its name, or of the system (""); NULL: there is none. */
 struct machine *machine_find(struct machine *lead, const char *name);
+/* Part of the machine: does the event have a meaning in the present state? Then it may come. */
+bool machine_fits(const struct machine *m, enum machine_event ev);
+void machine_event(struct machine *m, enum machine_event ev);
 /* Stop the app and restart the board; part of the machine. The app's end comes as an event, perhaps before this returns. */
 enum machine_state machine_reboot(struct machine *m);
 /* These two for the lead. A child of agentd ended. */
