@@ -228,7 +228,7 @@ static enum machine_state act_confirm(struct machine *m)
     loop_timer_clear(m->loop, &m->health_timer);
     log_info("%sslot %c is confirmed", m->label, 'A' + (int)m->booted);
     keep_event(m, "confirmed", m->booted);
-    patience_poll(m);
+    patience_first(m);
     return MACHINE_IDLE;
 }
 

@@ -10,11 +10,11 @@
 int64_t patience_now_s(const struct machine *m);
 void patience_time_raise(struct machine *m, int64_t to_s);
 
-/* Plan the next poll. After the start, soon where nothing was ever installed, and else some time in the interval: the power may have come
- * back for all boards of a town. After success, in the interval, give or take a tenth, so that boards started
- * together drift apart; earlier where a wait has an end that is known. After a failure (m->cause), with a full-jitter back-off, and never sooner than the registry
- * asked. */
+/* Plan the next poll: the first after a start or a trial. Soon where nothing was ever installed; else some time in the interval,
+ * since the power, or a new version, may have come to all boards of a town at once. */
 void patience_first(struct machine *m);
+/* After success, in the interval, give or take a tenth; earlier where a wait has an end that is known. After a failure
+ * (m->cause), with a full-jitter back-off, and never sooner than the registry asked. */
 void patience_poll(struct machine *m);
 void patience_failed(struct machine *m);
 
