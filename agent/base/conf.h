@@ -160,6 +160,13 @@ struct conf {
     uint32_t others_kb;        /* what the budgets of all other apps of the board add up to */
 };
 
+/* Boards that would come in the same second come within so many. */
+#define CONF_SPREAD_MAX_S 600
+static inline uint32_t conf_spread_s(const struct conf *c)
+{
+    return c->update.poll_interval_s < CONF_SPREAD_MAX_S ? c->update.poll_interval_s : CONF_SPREAD_MAX_S;
+}
+
 /* Read `path` into *out, which is filled with the defaults first. ERR_CONFIG names the file and the line. */
 int conf_load(const char *path, struct conf *out, struct err *e);
 

@@ -15,10 +15,10 @@
 #define ROLLOUT_NEVER UINT32_MAX
 
 struct rollout {
-    int64_t start_s; /* dev.slipway.rollout.start, RFC 3339; 0: at once */
-    uint32_t ramp_s; /* .ramp, "24h": from the first device's turn to the last one's; 0: all at the start */
-    uint32_t max;    /* .max: percent of the devices that it may reach */
-    char salt[64];   /* .salt; "": the version's name stands in */
+    int64_t start_s;    /* dev.slipway.rollout.start, RFC 3339; 0: at once */
+    uint32_t ramp_s;    /* .ramp, "24h": from the first device's turn to the last one's */
+    uint32_t max;       /* .max: percent of the devices that it may reach */
+    char salt[64];      /* .salt; "": the version's name stands in */
     char channels[128]; /* .channels, "beta, edge": only devices of these; "": all */
 };
 

@@ -392,6 +392,8 @@ static int rollout_read(const cJSON *annotations, struct rollout *out, struct er
                        start);
     if (!seconds_parse(ramp, &out->ramp_s))
         return err_set(e, ERR_FORMAT, "%sramp: want a time as in 90m or 24h, got %s", prefix, ramp);
+    if (out->ramp_s > 0 && !start[0])
+        return err_set(e, ERR_FORMAT, "%sramp: want a start, too, got none", prefix);
     if (!json_digits(max, &percent) || percent > ROLLOUT_PERCENT)
         return err_set(e, ERR_FORMAT, "%smax: want percent from 1 to %d, got %s", prefix, ROLLOUT_PERCENT,
                        max);

@@ -122,6 +122,7 @@ struct machine {
         struct digest digest; /* of the tag whose image is for others first, by its rollout */
         struct err cause;
         int64_t at_s; /* this device's turn; INT64_MAX: never */
+        bool waits;   /* it has not come */
     } turn;
     bool mending; /* the install is of what the other slot held before */
     struct stage_progress progress;

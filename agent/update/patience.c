@@ -10,7 +10,6 @@
 #define FIRST_POLL_MAX_S 10 /* of a board that somebody has just flashed */
 #define BACKOFF_MAX_S 3600
 #define RETRY_MAX_S 86400
-#define SPREAD_MAX_S 600 /* boards that begin, or wait for the same hour, do not come in the same second */
 #define PRESSURE_AGAIN_MS 60000
 #define WAIT_MAX_S 86400 /* longest that a registry may ask to be left alone */
 
@@ -49,20 +48,13 @@ static bool is_polling(const struct machine *m)
     return m->conf->update.poll_interval_s && m->conf->registry.host[0];
 }
 
-static uint32_t spread_s(const struct machine *m)
-{
-    uint32_t interval = m->conf->update.poll_interval_s;
-
-    return interval < SPREAD_MAX_S ? interval : SPREAD_MAX_S;
-}
-
 void patience_first(struct machine *m)
 {
     bool fresh = machine_booted(m)->condition == SLOT_EMPTY;
 
     if (is_polling(m))
         loop_timer_set(m->loop, &m->poll_timer,
-                       1000 + random_below((fresh ? FIRST_POLL_MAX_S : spread_s(m)) * 1000));
+                       1000 + random_below((fresh ? FIRST_POLL_MAX_S : conf_spread_s(m->conf)) * 1000));
 }
 
 static uint64_t wait_left(const struct machine *m)
@@ -86,7 +78,7 @@ void patience_poll(struct machine *m)
         uint64_t left_ms = wait_left(m);
 
         if (left_ms > 0 && left_ms < due_ms)
-            due_ms = left_ms + random_below(spread_s(m) * 1000);
+            due_ms = left_ms + (m->turn.waits ? 0 : random_below(conf_spread_s(m->conf) * 1000));
         loop_timer_set(m->loop, &m->poll_timer, due_ms);
         return;
     }
@@ -154,7 +146,8 @@ static bool is_before_turn(struct machine *m)
 {
     int64_t left_s = m->turn.at_s - patience_now_s(m);
 
-    if (digest_compare(&m->turn.digest, &m->tag.digest) != VERDICT_MATCH || left_s <= 0)
+    m->turn.waits = digest_compare(&m->turn.digest, &m->tag.digest) == VERDICT_MATCH && left_s > 0;
+    if (!m->turn.waits)
         return false;
     m->waiting = m->turn.cause;
     if (m->turn.at_s != INT64_MAX)

@@ -173,8 +173,11 @@ static int image_admit(struct stage *s, struct err *e)
 static int turn_find(const struct stage *s, struct err *e)
 {
     int64_t clock_s = board.clock->wall_s();
+    struct rollout r = s->manifest.rollout;
 
-    return rollout_turn(&s->manifest.rollout, s->config.version, s->device_id, s->conf->update.channel,
+    if (r.ramp_s < conf_spread_s(s->conf))
+        r.ramp_s = conf_spread_s(s->conf);
+    return rollout_turn(&r, s->config.version, s->device_id, s->conf->update.channel,
                         clock_s > s->job->time_floor_s ? clock_s : s->job->time_floor_s, e);
 }
 

@@ -87,7 +87,7 @@ def test_waiting_costs_a_poll(works, keys):
 
 
 @pytest.mark.parametrize("key, value, words", [
-    ("start", "tomorrow", "start: want a time as in"), ("ramp", "1 day", "ramp: want a time as in"), ("max", "0", "max: want percent"),
+    ("start", "tomorrow", "start: want a time as in"), ("ramp", "1 day", "ramp: want a time as in"), ("ramp", "1h", "ramp: want a start"), ("max", "0", "max: want percent"),
     ("max", "101", "max: want percent"), ("max", "ten", "max: want percent"), ("salt", "x" * 64, "salt is longer than 63"),
     ("channels", "c" * 128, "channels is longer than 127")])
 def test_wrong(key, value, words, works, keys):
