@@ -245,7 +245,7 @@ help:
 #: make lint                 includes, tree, format and defconfigs as they ought to be
 #: make cuts [SEED=n]        cut the power everywhere, in simulation; ID=... replays what failed
 #: make soak [CUTS=200]      cut the emulated armv7 board off at random, and replay what it wrote
-#: make fleet                a thousand agents on one tag, steered by what is pushed; half an hour
+#: make fleet                a thousand agents on one tag, steered by what is pushed; 15 minutes
 #: make size [BOARD=x]       flash and RAM of every board, or of one
 #: make demo [BOARD=sim]     play the whole story, on the emulated armv7 board or on this machine
 #: make check                all tests
